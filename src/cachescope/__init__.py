@@ -1,0 +1,1 @@
+"""cachescope: an in-process cache memory profiler."""

@@ -1,0 +1,1 @@
+"""The folds, one analysis a file: update(batch), merge(other), result()."""

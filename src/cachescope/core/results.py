@@ -1,0 +1,246 @@
+"""What questions are answered with: frozen dataclasses, each with ``to_dict()``.
+
+Times are seconds since the epoch, sizes are bytes. An estimate has its standard error beside it, named
+``…_std_error``; 0.0 there means that the figure is exact. Nothing in a result refers to a user's key or value.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from dataclasses import dataclass
+
+from cachescope.core.events import MemoryEventType
+
+REPORT_SCHEMA_VERSION = 1
+
+
+class Result:
+    """The base of all results: gives them ``to_dict()``."""
+
+    __slots__ = ()
+
+    def to_dict(self) -> dict[str, object]:
+        """The result as JSON types; properties that are figures are included."""
+        out: dict[str, object] = {}
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]  # every subclass is a dataclass
+            out[field.name] = _plain(getattr(self, field.name))
+        for name, attribute in vars(type(self)).items():
+            if isinstance(attribute, property):
+                out[name] = _plain(getattr(self, name))
+        return out
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Result):
+        return value.to_dict()
+    if isinstance(value, enum.Enum):
+        return value.value
+    if isinstance(value, (tuple, list)):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    return value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryAllocation(Result):
+    """One memory event of a followed key, as kept among a cache's recent events."""
+
+    cache_name: str
+    key: str
+    """The key's pattern, unless raw keys are allowed by ``ProfilerConfig.raw_keys``."""
+    size_bytes: int
+    timestamp: float
+    event_type: MemoryEventType
+    thread_id: int
+    stack_trace: tuple[str, ...] = ()
+    metadata: dict[str, object] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryHotspot(Result):
+    """A kind of key, or a line of code, that holds, allocates or churns bytes of a cache."""
+
+    cache_name: str
+    key_pattern: str | None
+    """Such as ``user:{int}:profile``; None when the hotspot is a line of code with several patterns."""
+    site: str | None
+    """Such as ``shop/users.py:14 load_user``; None below DETAILED, or when several lines fill this pattern."""
+    allocation_count: int
+    """Sets of new keys and replacements."""
+    total_size_bytes: int
+    """Bytes allocated over the whole time, replaced and removed ones included."""
+    average_size_bytes: float
+    live_bytes: int
+    live_entries: int
+    allocation_rate: float
+    """Allocations per second over the time observed."""
+    hits: int
+    misses: int
+    """Hits and misses are estimates from sampled reads, scaled to the cache's exact totals."""
+    stack_trace: tuple[str, ...]
+    first_seen: float
+    last_seen: float
+    live_bytes_std_error: float = 0.0
+    total_size_bytes_std_error: float = 0.0
+    share_of_cache: float = 0.0
+    """Share of the cache's live bytes, from 0 to 1."""
+
+    @property
+    def hit_ratio(self) -> float | None:
+        """Hits per lookup among sampled reads; None when none was sampled."""
+        lookups = self.hits + self.misses
+        return self.hits / lookups if lookups else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryProfile(Result):
+    """What one cache did between two moments, and what it holds at the end.
+
+    ``net_memory_bytes`` = allocated + resized - deallocated: the byte law, on the charges of keys and values.
+    ``current_memory_bytes`` adds what the container itself needs; it is what dropping the whole cache would free.
+    """
+
+    cache_name: str
+    start_time: float
+    end_time: float
+    duration_seconds: float
+    total_allocations: int
+    total_deallocations: int
+    """Every way an entry leaves: deleted, evicted, expired, cleared."""
+    total_evictions: int
+    total_expirations: int
+    total_deletions: int
+    total_cleared: int
+    total_resizes: int
+    total_allocated_bytes: int
+    total_deallocated_bytes: int
+    total_resized_bytes: int
+    """New minus old bytes of all replacements; may be negative."""
+    total_evicted_bytes: int
+    total_expired_bytes: int
+    net_memory_bytes: int
+    current_memory_bytes: int
+    peak_memory_bytes: int
+    container_bytes: int
+    """What the cache's own tables, links and queues need, above an empty one."""
+    current_entries: int
+    max_entries: float | None
+    """The cache's ``maxsize`` where it has one, in its own unit."""
+    own_size: float | None
+    """What the cache itself says it holds, when it was given ``getsizeof``; in its own unit. Shown, never used."""
+    instances: int
+    """Cache objects that share the name and live now."""
+    instances_total: int
+    hits: int
+    misses: int
+    clears: int
+    kind: str
+    """The cache's class, such as ``cachetools.LRUCache``."""
+    where: str
+    """The line that made it, such as ``shop/users.py:14``."""
+    hotspots: tuple[MemoryHotspot, ...] = ()
+    events: tuple[MemoryAllocation, ...] = ()
+    value_types: tuple[ValueType, ...] = ()
+    sampling_rate: float = 1.0
+    """Share of the keys that are followed one by one; 1.0 means that figures by pattern and line are exact."""
+    current_memory_bytes_std_error: float = 0.0
+    total_allocated_bytes_std_error: float = 0.0
+    total_deallocated_bytes_std_error: float = 0.0
+    memory_efficiency_ratio: float | None = None
+    """Share of byte-seconds held between an entry's set and its last hit; None until enough reads were sampled."""
+    fragmentation_ratio: float | None = None
+    """1 - payload bytes / bytes that container and allocator hold for them; None for an empty cache."""
+    notes: tuple[str, ...] = ()
+    """What could not be seen, in words."""
+
+    @property
+    def hit_ratio(self) -> float | None:
+        """Hits per lookup; None before the first lookup."""
+        lookups = self.hits + self.misses
+        return self.hits / lookups if lookups else None
+
+    @property
+    def allocation_rate_mb_per_sec(self) -> float:
+        """Megabytes (10^6 bytes) allocated per second."""
+        return self.total_allocated_bytes / 1e6 / self.duration_seconds if self.duration_seconds > 0 else 0.0
+
+    @property
+    def deallocation_rate_mb_per_sec(self) -> float:
+        """Megabytes (10^6 bytes) that left per second."""
+        return self.total_deallocated_bytes / 1e6 / self.duration_seconds if self.duration_seconds > 0 else 0.0
+
+    @property
+    def average_allocation_size_bytes(self) -> float:
+        """Mean charge of a newly set entry; 0.0 before the first."""
+        return self.total_allocated_bytes / self.total_allocations if self.total_allocations else 0.0
+
+    @property
+    def average_entry_bytes(self) -> float:
+        """Live bytes per entry, the container's share included; 0.0 when empty."""
+        return self.current_memory_bytes / self.current_entries if self.current_entries else 0.0
+
+    @property
+    def memory_turnover_ratio(self) -> float:
+        """Freed bytes per allocated byte: 0 keeps everything, 1 keeps nothing."""
+        return self.total_deallocated_bytes / self.total_allocated_bytes if self.total_allocated_bytes else 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ValueType(Result):
+    """The values of one type in a cache, and how well their bytes are known."""
+
+    type_name: str
+    entries: int
+    live_bytes: int
+    live_bytes_std_error: float
+    sized: int
+    """Values of this type whose deep size was measured."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessInfo(Result):
+    """The process that a capture or a report comes from."""
+
+    pid: int
+    parent_pid: int
+    command: str
+    python: str
+    start_time: float
+    end_time: float
+    level: str
+    rss_bytes: int
+    profiler_bytes: int
+    """An estimate of the profiler's own memory."""
+    profiler_cpu_seconds: float
+    """CPU time of our own thread; what hooks cost inline is not in it."""
+    dropped_events: int
+    faults: dict[str, int]
+    """Our own faults, swallowed: what, and how often."""
+    exit_note: str = ""
+    """How the program ended, when it ended badly."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report(Result):
+    """All that is known about the caches of one or several processes."""
+
+    schema_version: int
+    generated_at: float
+    start_time: float
+    end_time: float
+    duration_seconds: float
+    processes: tuple[ProcessInfo, ...]
+    caches: tuple[MemoryProfile, ...]
+    """Largest first, by live bytes."""
+    patterns: tuple[MemoryHotspot, ...]
+    """Kinds of keys over all caches, largest first."""
+    sites: tuple[MemoryHotspot, ...]
+    """Lines of code over all caches, largest first; empty at BASIC."""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def total_bytes(self) -> int:
+        """Live bytes of all caches."""
+        return sum(cache.current_memory_bytes for cache in self.caches)

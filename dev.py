@@ -30,7 +30,8 @@ IS_RECENT = "import sys; sys.exit(sys.version_info < %r)" % (OLDEST,)  # noqa: U
 def runs(*command: object) -> bool:
     """Tell whether a command starts and succeeds; its output is dropped."""
     try:
-        return subprocess.call([str(part) for part in command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) == 0
+        silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        return subprocess.call([str(part) for part in command], **silent) == 0
     except OSError:
         return False
 
@@ -187,7 +188,7 @@ def lint(arguments: list[str]) -> int:
     """Run every check, also after one failed, and name those that did."""
     prepare("all", "test", "lint")
     check_format = [] if "--fix" in arguments else ["--check"]
-    contracts = "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports())"
+    contracts = "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports(no_logo=True))"
     checks = {
         "ruff check": ["-m", "ruff", "check", *arguments],
         "ruff format": ["-m", "ruff", "format", *check_format],

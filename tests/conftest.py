@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+
 from redis_server import RedisServer
 
 if TYPE_CHECKING:

@@ -124,7 +124,7 @@ scalars = (
 values = st.recursive(scalars, lambda inner: st.lists(inner) | st.dictionaries(keys, inner), max_leaves=30)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(payload=st.dictionaries(keys, values))
 def test_any_json_value_comes_back_equal(payload: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.getbasetemp() / "round-trip.capture"
@@ -656,9 +656,12 @@ def check_writers_payload(payload: dict[str, object]) -> int:
 @posix_only
 def test_a_writer_killed_at_any_moment_leaves_its_last_capture(tmp_path: Path) -> None:
     moments = random.Random(5)
-    n_left_behind = 0
-    for number in range(30):
-        path = tmp_path / f"{number}.capture"
+    n_killed = n_killed_amid_a_write = 0
+    # On a fast disk few are hit in the middle of a write, and without any this test has shown nothing.
+    while n_killed < 24 or n_killed_amid_a_write < 3:
+        n_killed += 1
+        assert n_killed < 500, "too few processes were killed in the middle of a write"
+        path = tmp_path / f"{n_killed}.capture"
         with start_writer(path) as writer:
             assert writer.stdout is not None
             assert writer.stdout.readline() == "1\n"
@@ -667,9 +670,7 @@ def test_a_writer_killed_at_any_moment_leaves_its_last_capture(tmp_path: Path) -
             # What it said to have written is there, or the one that it was killed before telling of.
             told = [1, *map(int, re.findall(r"([0-9]+)\n", writer.stdout.read()))][-1]
         assert check_writers_payload(read_capture(path)) in {told, told + 1}
-        n_left_behind += (tmp_path / f".cachescope-{writer.pid}-0.tmp").exists()
-    # Some were killed in the middle of a write, or this test has shown nothing.
-    assert 1 <= n_left_behind <= 30
+        n_killed_amid_a_write += (tmp_path / f".cachescope-{writer.pid}-0.tmp").exists()
 
 
 def test_readers_see_whole_captures_only_while_another_process_writes(tmp_path: Path) -> None:

@@ -232,6 +232,8 @@ def main(arguments: list[str]) -> int:
     if verb not in VERBS:
         print(f"dev.py: no verb {verb!r}\n\n{USAGE}", end="", file=sys.stderr)
         return 2
+    for inherited in ("PYTHONHOME", "PYTHONPATH", "CACHESCOPE"):  # they would test other sources, or profile the tests
+        os.environ.pop(inherited, None)
     try:
         return VERBS[verb](rest)
     except KeyboardInterrupt:

@@ -1,0 +1,128 @@
+"""What the figures cost, and what may be wrong with them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from rich.text import Text
+
+from cachescope.core.results import MemoryProfile, ProcessInfo
+from cachescope.report import figures
+from cachescope.report.overview import several
+from cachescope.report.table import Column, Table
+from cachescope.report.text import wrap
+from cachescope.report.view import View
+
+NOTES_SHOWN = 6
+_LABELS = ("cost", "estimates", "dropped", "faults", "ended badly", "note")
+_LABEL_WIDTH = max(map(len, _LABELS))
+
+
+def cost_and_doubts(view: View, only: MemoryProfile | None = None) -> Iterator[Text]:
+    """The foot of a report; *only* narrows what is said of caches down to one."""
+    report = view.report
+    considered = report.caches if only is None else (only,)
+    processes = report.processes
+    yield from view.heading("What did this cost, what may be wrong?")
+    if processes:
+        yield from _item(view, "cost", _cost(processes))
+    yield from _item(view, "estimates", _estimates(view, considered))
+    dropped = sum(process.dropped_events for process in processes)
+    if dropped:
+        yield from _item(view, "dropped", f"{figures.plural(dropped, 'event')} not counted", "yellow")
+    faults = Counter[str]()
+    for process in processes:
+        faults.update(process.faults)
+    if faults:
+        named = [f"{view.safe(what)} ({figures.count(number)})" for what, number in faults.most_common()]
+        shown = len(named) if view.verbose else 3
+        total = figures.plural(faults.total(), "fault")
+        yield from _item(view, "faults", f"{total} of our own, swallowed: {several(named, shown)}", "yellow")
+    for process in processes:
+        if process.exit_note:
+            text = f"pid {process.pid}: {view.safe(process.exit_note)}; what it did after its last flush is missing"
+            yield from _item(view, "ended badly", text, "red")
+    yield from _notes(view, considered, with_caches=only is None)
+    if view.verbose and processes:
+        yield from _processes(view)
+
+
+def _item(view: View, label: str, text: str, style: str = "dim") -> Iterator[Text]:
+    room = min(view.width, 100) - _LABEL_WIDTH - 4
+    for place, line in enumerate(wrap(text, room)):
+        head = label if not place else ""
+        yield Text("  ").append(head.ljust(_LABEL_WIDTH), style).append("  ").append(line, "dim")
+
+
+def _cost(processes: tuple[ProcessInfo, ...]) -> str:
+    memory = figures.byte_size(sum(process.profiler_bytes for process in processes))
+    seconds = sum(process.profiler_cpu_seconds for process in processes)
+    lived = sum(max(process.end_time - process.start_time, 0.0) for process in processes)
+    of = f" ({figures.ratio(seconds / lived)} of one core)" if lived > 0 else ""
+    return (
+        f"{memory} of memory and {figures.duration(seconds)} of CPU{of} for cachescope's thread; hooks run inside yours"
+    )
+
+
+def _estimates(view: View, caches: tuple[MemoryProfile, ...]) -> str:
+    sign = view.glyphs.plus_minus
+    unsure = any(_has_error(cache) for cache in caches)
+    sampled = [cache for cache in caches if cache.sampling_rate < 1]
+    if not unsure and not sampled:
+        return "none: all figures are exact, but hits by kind of key, which are sampled"
+    parts = [f"{sign} is one standard error; figures without it are exact"] if unsure else []
+    if sampled:
+        named = [f"{view.safe(cache.cache_name)} ({figures.ratio(cache.sampling_rate)})" for cache in sampled]
+        shown = len(named) if view.verbose else 2
+        parts.append(f"by kind of key and by line from a sample of the keys: {several(named, shown)}")
+    return "; ".join(parts)
+
+
+def _has_error(cache: MemoryProfile) -> bool:
+    return cache.current_memory_bytes_std_error > 0 or any(row.live_bytes_std_error > 0 for row in cache.value_types)
+
+
+def _notes(view: View, caches: tuple[MemoryProfile, ...], *, with_caches: bool) -> Iterator[Text]:
+    notes = [view.safe(note) for note in dict.fromkeys(view.report.notes)]
+    if with_caches:
+        of_note: dict[str, list[str]] = {}
+        for cache in caches:
+            for note in cache.notes:
+                of_note.setdefault(note, []).append(view.safe(cache.cache_name))
+        notes += [f"{several(names, 2)}: {view.safe(note)}" for note, names in of_note.items()]
+    shown = len(notes) if view.verbose else NOTES_SHOWN
+    for note in notes[:shown]:
+        yield from _item(view, "note", note)
+    if len(notes) > shown:
+        yield from _item(view, "", f"and {figures.plural(len(notes) - shown, 'more note')}")
+
+
+def _processes(view: View) -> Iterator[Text]:
+    yield from view.heading("Which processes?")
+    rows = view.report.processes
+    lived = [figures.duration(max(process.end_time - process.start_time, 0.0)) for process in rows]
+    table = Table(
+        names=Column(heading="Command", cells=[view.safe(process.command) for process in rows], left=True),
+        columns=[
+            Column(heading="Pid", cells=[str(process.pid) for process in rows]),
+            Column(heading="Parent", cells=[str(process.parent_pid) for process in rows], rank=5, below="parent {}"),
+            Column(heading="Lived", cells=lived, rank=2, below="lived {}"),
+            Column(heading="RSS", cells=[figures.byte_size(process.rss_bytes) for process in rows], rank=1),
+            Column(
+                heading="Ours",
+                cells=[figures.byte_size(process.profiler_bytes) for process in rows],
+                rank=3,
+                below="{} ours",
+            ),
+            Column(
+                heading="Our CPU",
+                cells=[figures.duration(process.profiler_cpu_seconds) for process in rows],
+                rank=4,
+                below="{} CPU ours",
+            ),
+            Column(heading="Python", cells=[view.safe(process.python) for process in rows], rank=6, below="Python {}"),
+            Column(heading="Level", cells=[view.safe(process.level.lower()) for process in rows], rank=7, below="{}"),
+        ],
+    )
+    yield from table.lines(view.width, view.glyphs)

@@ -1,0 +1,253 @@
+"""The sections about all caches: what was profiled, what stands out, and the three tables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+from rich.cells import cell_len
+from rich.text import Text
+
+from cachescope.core.results import MemoryHotspot, MemoryProfile
+from cachescope.report import figures
+from cachescope.report.findings import Finding, FindingKind, findings, limit_of
+from cachescope.report.table import Column, Table
+from cachescope.report.text import shorten
+from cachescope.report.view import STACKS_SHOWN, View
+
+CACHES_WITH_FINDINGS = 5
+"""More than a handful of things to do is nothing to do."""
+_CALM = {FindingKind.HOLDS_MOST, FindingKind.OVERHEAD, FindingKind.LIMIT_FAR}
+_LIBRARY_MARKS = ("site-packages", "dist-packages", "<frozen ", "lib/python", "lib\\python", "<string>")
+"""Parts of a file's path that show that it is not the application's own."""
+
+
+def headline(view: View) -> Iterator[Text]:
+    """What was profiled, and how much memory this is about."""
+    report = view.report
+    commands = list(dict.fromkeys(process.command for process in report.processes if process.command))
+    command = view.safe(commands[0]) if commands else "this process"
+    if len(commands) > 1:
+        command = f"{command} and {figures.plural(len(commands) - 1, 'more command')}"
+    facts = [figures.duration(report.duration_seconds)]
+    if report.processes:
+        facts.insert(0, figures.plural(len(report.processes), "process", "processes"))
+        facts.append("/".join(dict.fromkeys(view.safe(process.level.lower()) for process in report.processes)))
+    badly = sum(1 for process in report.processes if process.exit_note)
+    if badly:
+        facts.append(f"{figures.count(badly)} ended badly")
+    tail = view.glyphs.dot + view.glyphs.dot.join(facts)
+    room = view.width - cell_len(tail)
+    if room >= min(cell_len(command), 16):
+        yield Text.assemble((shorten(command, room, view.glyphs.ellipsis), "bold"), (tail, "dim"))
+    else:
+        yield Text(shorten(command, view.width, view.glyphs.ellipsis), "bold")
+        yield from view.prose(view.glyphs.dot.join(facts), 0, "dim")
+    yield from view.prose(_total(view), 0)
+
+
+def _total(view: View) -> str:
+    report = view.report
+    if not report.caches:
+        return "No cache was seen."
+    error = math.sqrt(sum(cache.current_memory_bytes_std_error**2 for cache in report.caches))
+    sign = figures.spread(report.total_bytes, error, view.glyphs.plus_minus)
+    size = f"{figures.byte_size(report.total_bytes)}{' ' if sign else ''}{sign}"
+    sentence = f"{size} live in {figures.plural(len(report.caches), 'cache')}"
+    resident = sum(process.rss_bytes for process in report.processes)
+    if resident <= 0:
+        return f"{sentence}."
+    memory = f"{figures.byte_size(resident)} of resident memory"
+    if report.total_bytes > resident:  # on a server, on disk, swapped out, or shared between workers
+        return f"{sentence}, beside {memory}."
+    return f"{sentence}: {figures.share(report.total_bytes / resident)} of {memory}."
+
+
+def nothing_seen(view: View) -> Iterator[Text]:
+    """What to do about a report without caches."""
+    yield from view.prose(
+        "Caches of the libraries that cachescope knows are found by themselves; any other object is followed after "
+        'cachescope.instrument(cache, name="...").',
+        0,
+        "dim",
+    )
+
+
+def stands_out(view: View, only: str | None = None) -> Iterator[Text]:
+    """The findings, gathered by cache; nothing at all when there are none."""
+    by_cache: dict[str, list[Finding]] = {}
+    for finding in findings(view.report):
+        if only is None or finding.cache_name == only:
+            by_cache.setdefault(finding.cache_name, []).append(finding)
+    if not by_cache:
+        return
+    yield from view.heading("What stands out?")
+    shown = len(by_cache) if view.verbose else CACHES_WITH_FINDINGS
+    for name, found in list(by_cache.items())[:shown]:
+        calm = all(finding.kind in _CALM for finding in found)
+        line = Text("  ").append(view.glyphs.bullet, "yellow" if calm else "red").append(" ")
+        yield line.append(shorten(view.safe(name), view.width - 4, view.glyphs.ellipsis), "bold")
+        for finding in found:
+            yield from view.prose(finding.sentence, 4)
+            yield from view.prose(finding.evidence, 6, "dim")
+    if len(by_cache) > shown:
+        yield Text(f"  and {figures.plural(len(by_cache) - shown, 'more cache')} with findings", "dim")
+
+
+def caches(view: View) -> Iterator[Text]:
+    """Which cache holds the memory?"""
+    ordered = view.ordered_caches()
+    rows, others = ordered[: view.top], ordered[view.top :]
+    yield from view.heading("Which cache holds the memory?")
+    live = [cache.current_memory_bytes for cache in rows]
+    evicted = [figures.rate(figures.per(cache.total_evictions, cache.duration_seconds)) for cache in rows]
+    table = Table(
+        names=Column(heading="Cache", cells=[view.safe(cache.cache_name) for cache in rows], left=True),
+        columns=[
+            *view.live_columns(live, [cache.current_memory_bytes_std_error for cache in rows], view.report.total_bytes),
+            Column(
+                heading="Entries",
+                cells=[figures.count(cache.current_entries) for cache in rows],
+                rank=4,
+                below="{} entries",
+            ),
+            Column(heading="Max", cells=[_maximum(cache) for cache in rows], rank=7, below="max {}"),
+            Column(heading="Hits", cells=[figures.ratio(cache.hit_ratio) for cache in rows], rank=1, below="{} hits"),
+            Column(heading="Evict/s", cells=evicted, rank=5, below="{} evictions/s"),
+            Column(
+                heading="Peak",
+                cells=[figures.byte_size(cache.peak_memory_bytes) for cache in rows],
+                rank=8,
+                below="peak {}",
+            ),
+            Column(heading="Kind", cells=[view.safe(cache.kind) for cache in rows], rank=9, left=True, below="{}"),
+        ],
+        notes=[_about(view, cache) for cache in rows],
+    )
+    yield from table.lines(view.width, view.glyphs)
+    yield from _others(len(others), sum(cache.current_memory_bytes for cache in others), "cache")
+
+
+def _maximum(cache: MemoryProfile) -> str:
+    limit = limit_of(cache)
+    if limit is None:
+        return "none"
+    return figures.count(limit) if cache.own_size is None else "own unit"
+
+
+def _about(view: View, cache: MemoryProfile) -> list[str]:
+    """What is said of a cache on the line below its row."""
+    parts = [view.safe(cache.where)] if cache.where else []
+    limit = limit_of(cache)
+    if cache.own_size is not None:
+        of = f" of {figures.count(limit)}" if limit is not None else ""
+        parts.append(f"{figures.count(cache.own_size)}{of} in its own unit")
+    if cache.instances_total > 1:
+        parts.append(instances(cache))
+    if cache.total_expirations > cache.total_evictions:
+        parts.append(f"{figures.rate(figures.per(cache.total_expirations, cache.duration_seconds))} expirations/s")
+    return parts
+
+
+def instances(cache: MemoryProfile) -> str:
+    """How many cache objects share the name: those that live, of those that were made."""
+    if cache.instances == cache.instances_total:
+        return figures.plural(cache.instances, "object")
+    return f"{figures.count(cache.instances)} of {figures.plural(cache.instances_total, 'object')} live"
+
+
+def patterns(view: View, hotspots: tuple[MemoryHotspot, ...], whole: float, *, alone: bool = False) -> Iterator[Text]:
+    """Which kind of key?
+
+    Args:
+        view: How to look at it.
+        hotspots: By pattern.
+        whole: The bytes that shares are of.
+        alone: All are of one cache, which is not named again.
+    """
+    if hotspots:
+        yield from view.heading("Which kind of key?")
+        yield from _hotspots(view, hotspots, whole, alone=alone, by_site=False, stacks=0)
+
+
+def sites(
+    view: View, hotspots: tuple[MemoryHotspot, ...], whole: float, *, alone: bool = False, stacks: bool = False
+) -> Iterator[Text]:
+    """Which line of code? With the stack below the first few when *stacks* is set."""
+    if hotspots:
+        yield from view.heading("Which line of code?")
+        shown = STACKS_SHOWN if stacks else 0
+        yield from _hotspots(view, hotspots, whole, alone=alone, by_site=True, stacks=shown)
+
+
+def _hotspots(
+    view: View, hotspots: tuple[MemoryHotspot, ...], whole: float, *, alone: bool, by_site: bool, stacks: int
+) -> Iterator[Text]:
+    ordered = view.ordered_hotspots(hotspots)
+    rows, others = ordered[: view.top], ordered[view.top :]
+    names = [(row.site if by_site else row.key_pattern) or "(several)" for row in rows]
+    of_caches = [] if alone else [view.safe(row.cache_name) for row in rows]
+    notes: list[list[str]] = [
+        [f"keys {view.safe(row.key_pattern)}"] if by_site and row.key_pattern else [] for row in rows
+    ]
+    table = Table(
+        names=Column(heading="Line" if by_site else "Keys", cells=[view.safe(name) for name in names], left=True),
+        columns=[
+            *view.live_columns([row.live_bytes for row in rows], [row.live_bytes_std_error for row in rows], whole),
+            Column(
+                heading="Entries",
+                cells=[figures.count(row.live_entries) for row in rows],
+                rank=4,
+                below="{} entries",
+            ),
+            Column(
+                heading="Each",
+                cells=[figures.byte_size(row.average_size_bytes) for row in rows],
+                rank=5,
+                below="{} each",
+            ),
+            Column(heading="Hits", cells=[figures.ratio(row.hit_ratio) for row in rows], rank=1, below="{} hits"),
+            Column(
+                heading="Sets",
+                cells=[figures.count(row.allocation_count) for row in rows],
+                rank=8,
+                below="{} sets",
+            ),
+            Column(
+                heading="Sets/s", cells=[figures.rate(row.allocation_rate) for row in rows], rank=7, below="{} sets/s"
+            ),
+            *([Column(heading="Cache", cells=of_caches, rank=9, below="in {}", left=True)] if of_caches else []),
+        ],
+        notes=notes,
+        blocks=[stack_lines(view, row) if place < stacks else [] for place, row in enumerate(rows)],
+    )
+    yield from table.lines(view.width, view.glyphs)
+    noun = "line" if by_site else "kind"
+    yield from _others(len(others), sum(row.live_bytes for row in others), noun)
+
+
+def stack_lines(view: View, hotspot: MemoryHotspot) -> list[str]:
+    """The stack of a hotspot: the application's frames first, the libraries' counted, or shown when verbose."""
+    own = [frame for frame in hotspot.stack_trace if not _is_library(frame)]
+    libraries = [frame for frame in hotspot.stack_trace if _is_library(frame)]
+    lines = [f"  {view.safe(frame)}" for frame in own]
+    if libraries and (view.verbose or not own):
+        lines += [f"  {view.safe(frame)}" for frame in libraries]
+    elif libraries:
+        lines.append(f"  [{figures.plural(len(libraries), 'library frame')} hidden]")
+    return lines
+
+
+def _is_library(frame: str) -> bool:
+    return any(mark in frame for mark in _LIBRARY_MARKS)
+
+
+def _others(number: int, size: int, noun: str) -> Iterator[Text]:
+    if number:
+        yield Text(f"  and {figures.plural(number, f'more {noun}')}, {figures.byte_size(size)} together", "dim")
+
+
+def several(texts: Sequence[str], shown: int = 3) -> str:
+    """The first few of *texts* in a row, and how many more there are."""
+    rest = len(texts) - shown
+    return ", ".join(texts[:shown]) + (f" and {figures.count(rest)} more" if rest > 0 else "")

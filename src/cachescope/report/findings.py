@@ -124,7 +124,7 @@ def _of_cache(cache: MemoryProfile, report: Report) -> Iterator[Finding]:
     if _thrashes(cache):
         yield finding(
             FindingKind.THRASHES,
-            "is too small or useless: entries are pushed out before they are asked for again",
+            "is too small or useless: it evicts entries before they are asked for again",
             f"{figures.count(cache.total_evictions)} evictions for {figures.count(cache.total_allocations)} new "
             f"entries; {hits}; {figures.share(fullness(cache))} full",
         )

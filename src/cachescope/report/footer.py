@@ -102,27 +102,18 @@ def _processes(view: View) -> Iterator[Text]:
     yield from view.heading("Which processes?")
     rows = view.report.processes
     lived = [figures.duration(max(process.end_time - process.start_time, 0.0)) for process in rows]
+    cpu = [figures.duration(process.profiler_cpu_seconds) for process in rows]
     table = Table(
         names=Column(heading="Command", cells=[view.safe(process.command) for process in rows], left=True),
         columns=[
             Column(heading="Pid", cells=[str(process.pid) for process in rows]),
-            Column(heading="Parent", cells=[str(process.parent_pid) for process in rows], rank=5, below="parent {}"),
-            Column(heading="Lived", cells=lived, rank=2, below="lived {}"),
-            Column(heading="RSS", cells=[figures.byte_size(process.rss_bytes) for process in rows], rank=1),
-            Column(
-                heading="Ours",
-                cells=[figures.byte_size(process.profiler_bytes) for process in rows],
-                rank=3,
-                below="{} ours",
-            ),
-            Column(
-                heading="Our CPU",
-                cells=[figures.duration(process.profiler_cpu_seconds) for process in rows],
-                rank=4,
-                below="{} CPU ours",
-            ),
-            Column(heading="Python", cells=[view.safe(process.python) for process in rows], rank=6, below="Python {}"),
-            Column(heading="Level", cells=[view.safe(process.level.lower()) for process in rows], rank=7, below="{}"),
+            view.figure("Parent", [str(process.parent_pid) for process in rows], 5, "parent {}"),
+            view.figure("Lived", lived, 2, "lived {}"),
+            view.figure("RSS", [figures.byte_size(process.rss_bytes) for process in rows], 1, "{} resident"),
+            view.figure("Ours", [figures.byte_size(process.profiler_bytes) for process in rows], 3, "{} ours"),
+            view.figure("Our CPU", cpu, 4, "{} CPU ours"),
+            view.figure("Python", [view.safe(process.python) for process in rows], 6, "Python {}"),
+            view.figure("Level", [view.safe(process.level.lower()) for process in rows], 7, "{}"),
         ],
     )
     yield from table.lines(view.width, view.glyphs)

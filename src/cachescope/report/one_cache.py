@@ -11,7 +11,7 @@ from cachescope.core.results import MemoryHotspot, MemoryProfile, Report
 from cachescope.report import figures, overview
 from cachescope.report.findings import limit_of
 from cachescope.report.table import Column, Table
-from cachescope.report.text import shorten
+from cachescope.report.text import shorten, wrap_parts
 from cachescope.report.view import View
 
 EVENTS_SHOWN = 5
@@ -67,7 +67,8 @@ def _who(view: View, cache: MemoryProfile) -> Iterator[Text]:
         parts.append(f"made at {view.safe(cache.where)}")
     parts.append(overview.instances(cache))
     parts.append(f"seen for {figures.duration(cache.duration_seconds)}")
-    yield from view.prose(view.glyphs.dot.join(parts), 2, "dim")
+    for line in wrap_parts(parts, view.width - 2, view.glyphs):
+        yield Text(f"  {line}", "dim")
 
 
 def _bytes(view: View, cache: MemoryProfile) -> Iterator[Text]:
@@ -75,17 +76,17 @@ def _bytes(view: View, cache: MemoryProfile) -> Iterator[Text]:
     limit = limit_of(cache)
     total = view.report.total_bytes
     sign = figures.spread(cache.current_memory_bytes, cache.current_memory_bytes_std_error, view.glyphs.plus_minus)
-    share = f"; {figures.share(cache.current_memory_bytes / total)} of all caches" if total > 0 else ""
+    share = f"{figures.share(cache.current_memory_bytes / total)} of all caches" if total > 0 else ""
     entries = figures.count(cache.current_entries)
     of = "" if cache.own_size is not None else " of " + figures.count(limit) if limit is not None else ", no maximum"
     rows = [
         (
             "live",
             f"{figures.byte_size(cache.current_memory_bytes)} {sign}".rstrip(),
-            f"would be free without it{share}",
+            share,
         ),
         ("peak", figures.byte_size(cache.peak_memory_bytes), "the most that it held"),
-        ("keys and values", figures.byte_size(cache.net_memory_bytes), "set + replaced - left"),
+        ("keys and values", figures.byte_size(cache.net_memory_bytes), "what was set, less what left"),
         ("container", figures.byte_size(cache.container_bytes), "its tables, links and queues"),
         ("not payload", figures.share(cache.fragmentation_ratio), "of what container and allocator hold"),
         ("entries", f"{entries}{of}", f"{figures.byte_size(cache.average_entry_bytes)} each" if entries != "0" else ""),
@@ -197,8 +198,8 @@ def _value_types(view: View, cache: MemoryProfile) -> Iterator[Text]:
         names=Column(heading="Type", cells=[view.safe(row.type_name) for row in rows], left=True),
         columns=[
             *view.live_columns(live, errors, cache.current_memory_bytes),
-            Column(heading="Entries", cells=[figures.count(row.entries) for row in rows], rank=1, below="{} entries"),
-            Column(heading="Measured", cells=measured, rank=4, below="{} measured"),
+            view.figure("Entries", [figures.count(row.entries) for row in rows], 1, "{} entries"),
+            view.figure("Measured", measured, 4, "{} measured"),
         ],
     )
     yield from table.lines(view.width, view.glyphs)

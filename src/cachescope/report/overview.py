@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 
 from rich.cells import cell_len
@@ -11,13 +12,15 @@ from rich.text import Text
 from cachescope.core.results import MemoryHotspot, MemoryProfile
 from cachescope.report import figures
 from cachescope.report.findings import Finding, FindingKind, findings, limit_of
-from cachescope.report.table import Column, Table
+from cachescope.report.table import Column, Table, worded
 from cachescope.report.text import shorten
 from cachescope.report.view import STACKS_SHOWN, View
 
 CACHES_WITH_FINDINGS = 5
 """More than a handful of things to do is nothing to do."""
 _CALM = {FindingKind.HOLDS_MOST, FindingKind.OVERHEAD, FindingKind.LIMIT_FAR}
+SEVERAL = "(several)"
+_SITE = re.compile(r"(.+:\d+) (.+)", re.DOTALL)
 _LIBRARY_MARKS = ("site-packages", "dist-packages", "<frozen ", "lib/python", "lib\\python", "<string>")
 """Parts of a file's path that show that it is not the application's own."""
 
@@ -38,7 +41,7 @@ def headline(view: View) -> Iterator[Text]:
         facts.append(f"{figures.count(badly)} ended badly")
     tail = view.glyphs.dot + view.glyphs.dot.join(facts)
     room = view.width - cell_len(tail)
-    if room >= min(cell_len(command), 16):
+    if room >= min(cell_len(command), 24):
         yield Text.assemble((shorten(command, room, view.glyphs.ellipsis), "bold"), (tail, "dim"))
     else:
         yield Text(shorten(command, view.width, view.glyphs.ellipsis), "bold")
@@ -57,10 +60,10 @@ def _total(view: View) -> str:
     resident = sum(process.rss_bytes for process in report.processes)
     if resident <= 0:
         return f"{sentence}."
-    memory = f"{figures.byte_size(resident)} of resident memory"
+    memory = figures.byte_size(resident)
     if report.total_bytes > resident:  # on a server, on disk, swapped out, or shared between workers
-        return f"{sentence}, beside {memory}."
-    return f"{sentence}: {figures.share(report.total_bytes / resident)} of {memory}."
+        return f"{sentence}, beside {memory} of resident memory."
+    return f"{sentence}: {figures.share(report.total_bytes / resident)} of the {memory} resident."
 
 
 def nothing_seen(view: View) -> Iterator[Text]:
@@ -99,30 +102,28 @@ def caches(view: View) -> Iterator[Text]:
     ordered = view.ordered_caches()
     rows, others = ordered[: view.top], ordered[view.top :]
     yield from view.heading("Which cache holds the memory?")
+    kinds = [view.safe(cache.kind) for cache in rows]
+    places = [view.safe(cache.where) if cache.where else "" for cache in rows]
     live = [cache.current_memory_bytes for cache in rows]
+    errors = [cache.current_memory_bytes_std_error for cache in rows]
+    peaks = [figures.byte_size(cache.peak_memory_bytes) for cache in rows]
+    higher = ["" if peak == figures.byte_size(now) else f"peak {peak}" for peak, now in zip(peaks, live, strict=True)]
+    maxima = [_maximum(cache) for cache in rows]
     evicted = [figures.rate(figures.per(cache.total_evictions, cache.duration_seconds)) for cache in rows]
+    leaving = ["" if evictions == "0" else f"{evictions} evictions/s" for evictions in evicted]
     table = Table(
         names=Column(heading="Cache", cells=[view.safe(cache.cache_name) for cache in rows], left=True),
         columns=[
-            *view.live_columns(live, [cache.current_memory_bytes_std_error for cache in rows], view.report.total_bytes),
-            Column(
-                heading="Entries",
-                cells=[figures.count(cache.current_entries) for cache in rows],
-                rank=4,
-                below="{} entries",
-            ),
-            Column(heading="Max", cells=[_maximum(cache) for cache in rows], rank=7, below="max {}"),
-            Column(heading="Hits", cells=[figures.ratio(cache.hit_ratio) for cache in rows], rank=1, below="{} hits"),
-            Column(heading="Evict/s", cells=evicted, rank=5, below="{} evictions/s"),
-            Column(
-                heading="Peak",
-                cells=[figures.byte_size(cache.peak_memory_bytes) for cache in rows],
-                rank=8,
-                below="peak {}",
-            ),
-            Column(heading="Kind", cells=[view.safe(cache.kind) for cache in rows], rank=9, left=True, below="{}"),
+            Column(heading="Made at", cells=places, rank=10, left=True, below=places),
+            Column(heading="Kind", cells=kinds, rank=9, left=True, below=kinds),
+            *view.live_columns(live, errors, view.report.total_bytes),
+            view.figure("Entries", [figures.count(cache.current_entries) for cache in rows], 4, "{} entries"),
+            Column(heading="Max", cells=maxima, rank=7, below=[_worded_maximum(maximum) for maximum in maxima]),
+            view.figure("Hits", [figures.ratio(cache.hit_ratio) for cache in rows], 1, "{} hits"),
+            Column(heading="Evict/s", cells=evicted, rank=6, below=leaving),
+            Column(heading="Peak", cells=peaks, rank=8, below=higher),
         ],
-        notes=[_about(view, cache) for cache in rows],
+        notes=[_about(cache) for cache in rows],
     )
     yield from table.lines(view.width, view.glyphs)
     yield from _others(len(others), sum(cache.current_memory_bytes for cache in others), "cache")
@@ -132,12 +133,16 @@ def _maximum(cache: MemoryProfile) -> str:
     limit = limit_of(cache)
     if limit is None:
         return "none"
-    return figures.count(limit) if cache.own_size is None else "own unit"
+    return figures.count(limit) if cache.own_size is None else ""
 
 
-def _about(view: View, cache: MemoryProfile) -> list[str]:
-    """What is said of a cache on the line below its row."""
-    parts = [view.safe(cache.where)] if cache.where else []
+def _worded_maximum(maximum: str) -> str:
+    return {"": "", "none": "no maximum"}.get(maximum, f"max {maximum}")
+
+
+def _about(cache: MemoryProfile) -> list[str]:
+    """What is said of a cache on the line below its row, when it applies."""
+    parts: list[str] = []
     limit = limit_of(cache)
     if cache.own_size is not None:
         of = f" of {figures.count(limit)}" if limit is not None else ""
@@ -185,45 +190,44 @@ def _hotspots(
 ) -> Iterator[Text]:
     ordered = view.ordered_hotspots(hotspots)
     rows, others = ordered[: view.top], ordered[view.top :]
-    names = [(row.site if by_site else row.key_pattern) or "(several)" for row in rows]
     of_caches = [] if alone else [view.safe(row.cache_name) for row in rows]
-    notes: list[list[str]] = [
-        [f"keys {view.safe(row.key_pattern)}"] if by_site and row.key_pattern else [] for row in rows
+    live = [row.live_bytes for row in rows]
+    errors = [row.live_bytes_std_error for row in rows]
+    columns = [
+        *view.live_columns(live, errors, whole),
+        view.figure("Entries", [figures.count(row.live_entries) for row in rows], 4, "{} entries"),
+        view.figure("Each", [figures.byte_size(row.average_size_bytes) for row in rows], 6, "{} each"),
+        view.figure("Hits", [figures.ratio(row.hit_ratio) for row in rows], 1, "{} hits"),
+        view.figure("Sets", [figures.count(row.allocation_count) for row in rows], 8, "{} sets"),
+        view.figure("Sets/s", [figures.rate(row.allocation_rate) for row in rows], 7, "{}/s"),
     ]
+    if of_caches:
+        columns.insert(0, Column(heading="Cache", cells=of_caches, rank=9, left=True, below=worded("in {}", of_caches)))
+    if by_site:
+        parts = [_line_and_function(row.site) for row in rows]
+        lines = [view.safe(line) for line, _ in parts]
+        functions = [view.safe(function) if function else "" for _, function in parts]
+        columns.insert(0, Column(heading="Function", cells=functions, rank=6, left=True, below=functions))
+        names = Column(heading="Line", cells=lines, left=True)
+        notes = [[f"keys {view.safe(row.key_pattern)}"] if row.key_pattern else [] for row in rows]
+    else:
+        names = Column(heading="Keys", cells=[view.safe(row.key_pattern or SEVERAL) for row in rows], left=True)
+        notes = []
     table = Table(
-        names=Column(heading="Line" if by_site else "Keys", cells=[view.safe(name) for name in names], left=True),
-        columns=[
-            *view.live_columns([row.live_bytes for row in rows], [row.live_bytes_std_error for row in rows], whole),
-            Column(
-                heading="Entries",
-                cells=[figures.count(row.live_entries) for row in rows],
-                rank=4,
-                below="{} entries",
-            ),
-            Column(
-                heading="Each",
-                cells=[figures.byte_size(row.average_size_bytes) for row in rows],
-                rank=5,
-                below="{} each",
-            ),
-            Column(heading="Hits", cells=[figures.ratio(row.hit_ratio) for row in rows], rank=1, below="{} hits"),
-            Column(
-                heading="Sets",
-                cells=[figures.count(row.allocation_count) for row in rows],
-                rank=8,
-                below="{} sets",
-            ),
-            Column(
-                heading="Sets/s", cells=[figures.rate(row.allocation_rate) for row in rows], rank=7, below="{} sets/s"
-            ),
-            *([Column(heading="Cache", cells=of_caches, rank=9, below="in {}", left=True)] if of_caches else []),
-        ],
+        names=names,
+        columns=columns,
         notes=notes,
         blocks=[stack_lines(view, row) if place < stacks else [] for place, row in enumerate(rows)],
     )
     yield from table.lines(view.width, view.glyphs)
     noun = "line" if by_site else "kind"
     yield from _others(len(others), sum(row.live_bytes for row in others), noun)
+
+
+def _line_and_function(site: str | None) -> tuple[str, str]:
+    """Take ``shop/users.py:14 load_user`` apart, so that the line's number is never lost to shortening."""
+    match = _SITE.fullmatch(site or SEVERAL)
+    return (match[1], match[2]) if match else (site or SEVERAL, "")
 
 
 def stack_lines(view: View, hotspot: MemoryHotspot) -> list[str]:

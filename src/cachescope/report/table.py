@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from rich.cells import cell_len
 from rich.text import Text
@@ -13,7 +13,7 @@ from cachescope.report.text import Glyphs, pad, shorten, wrap_parts
 
 INDENT = 2
 DETAIL_INDENT = 4
-NAME_AT_LEAST = 28
+NAME_AT_LEAST = 26
 """Cells that a name gets before figures may take room: most of ``package.module:Class.attribute``."""
 
 
@@ -25,7 +25,7 @@ class Column:
         heading: What stands above it.
         cells: One text a row.
         rank: How dear its place is: of the columns that don't fit, those of the highest rank leave first; 0 stays.
-        below: How a cell reads on the line below its row, with ``{}`` for the text; None drops it there.
+        below: How the cells read on the line below their rows when the column leaves; empty ones are left out.
         left: Texts stand on the left, figures on the right.
         gap: Blanks before it.
         styles: One style a row, or none.
@@ -34,7 +34,7 @@ class Column:
     heading: str
     cells: Sequence[str]
     rank: int = 0
-    below: str | None = None
+    below: Sequence[str] = ()
     left: bool = False
     gap: int = 2
     styles: Sequence[str] = ()
@@ -52,8 +52,8 @@ class Table:
     names: Column
     columns: Sequence[Column]
     notes: Sequence[Sequence[str]] = ()
-    """For each row, what is always said on the line below it."""
-    blocks: Sequence[Sequence[str]] = field(default=())
+    """For each row, what is always said on the line below it, after the columns that left."""
+    blocks: Sequence[Sequence[str]] = ()
     """For each row, lines that are printed below it as they are, but shortened."""
 
     def lines(self, width: int, glyphs: Glyphs) -> Iterator[Text]:
@@ -75,7 +75,8 @@ class Table:
                 cell = pad(column.cells[row], column.width, right=not column.left)
                 line.append(cell, column.styles[row] if column.styles else "")
             yield line
-            details = [*(self.notes[row] if self.notes else ()), *_moved_cells(moved, row)]
+            details = [column.below[row] for column in moved if column.below and column.below[row]]
+            details += self.notes[row] if self.notes else ()
             blocks = self.blocks[row] if self.blocks else ()
             for detail in wrap_parts(details, width - DETAIL_INDENT, glyphs):
                 yield Text(" " * DETAIL_INDENT + detail, "dim")
@@ -96,8 +97,6 @@ class Table:
         return shown, [column for column in self.columns if column in moved]
 
 
-def _moved_cells(moved: Sequence[Column], row: int) -> Iterator[str]:
-    for column in moved:
-        cell = column.cells[row]
-        if column.below is not None and cell not in {"", UNKNOWN}:
-            yield column.below.format(cell)
+def worded(wording: str, cells: Sequence[str]) -> list[str]:
+    """Each of *cells* put into *wording* (at ``{}``), for the line below a row; nothing for what is unknown."""
+    return ["" if cell in {"", UNKNOWN} else wording.format(cell) for cell in cells]

@@ -6,9 +6,12 @@ turn the direction of writing, markup. Every such text passes :func:`printable` 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from rich.cells import cell_len
+
+_BREAK = re.compile(r" (?!(?:%|±|\+/-|(?:B|[KMGTPE]iB|ms|s|min|h|d)(?!\w)))")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,14 +102,14 @@ def pad(text: str, width: int, *, right: bool = False) -> str:
 
 
 def wrap(text: str, width: int) -> list[str]:
-    """Break *text* at blanks into lines of at most *width* cells; a longer word is cut.
+    """Break *text* into lines of at most *width* cells: at blanks, never before a unit; a longer word is cut.
 
     >>> wrap("what it cost and what may be wrong", 14)
     ['what it cost', 'and what may', 'be wrong']
     """
     lines: list[str] = []
     line = ""
-    for word in text.split(" "):
+    for word in _BREAK.split(text):
         if line and cell_len(line) + 1 + cell_len(word) > width:
             lines.append(line)
             line = ""

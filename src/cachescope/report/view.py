@@ -11,7 +11,7 @@ from rich.text import Text
 
 from cachescope.core.results import MemoryHotspot, MemoryProfile, Report
 from cachescope.report import figures
-from cachescope.report.table import Column
+from cachescope.report.table import Column, worded
 from cachescope.report.text import Glyphs, bar, pad, printable, wrap
 
 BAR_WIDTH = 6
@@ -105,10 +105,22 @@ class View:
         bars = [pad(bar(value, BAR_WIDTH, self.glyphs), BAR_WIDTH) if any(shares) else "" for value in shares]
         return [
             Column(heading="Live", cells=[figures.byte_size(size) for size in live]),
-            Column(heading="", cells=signs, rank=2, gap=1, left=True, below="{}"),
-            Column(heading="Share", cells=percentages, rank=3, gap=1, styles=styles, below="{} of the bytes"),
-            Column(heading="", cells=bars, rank=6, gap=1, left=True, styles=styles),
+            Column(heading="", cells=signs, rank=2, gap=1, left=True, below=signs),
+            Column(
+                heading="Share",
+                cells=percentages,
+                rank=3,
+                gap=1,
+                styles=styles,
+                below=worded("{} of bytes", percentages),
+            ),
+            Column(heading="", cells=bars, rank=5, gap=1, left=True, styles=styles),
         ]
+
+    @staticmethod
+    def figure(heading: str, cells: list[str], rank: int, below: str = "") -> Column:
+        """A column of figures, and how one of them reads on the line below its row."""
+        return Column(heading=heading, cells=cells, rank=rank, below=worded(below, cells) if below else ())
 
 
 def share_style(value: float) -> str:

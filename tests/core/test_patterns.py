@@ -9,9 +9,12 @@ import enum
 import functools
 import hashlib
 import json
+import os
 import pathlib
 import random
 import string
+import subprocess
+import sys
 import uuid
 from typing import Any
 
@@ -20,6 +23,7 @@ from cachetools.keys import _HashedTuple, hashkey, typedkey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cachescope.core import patterns
 from cachescope.core.patterns import OVERFLOW, KeyPatterns, pattern_of
 
 
@@ -296,7 +300,9 @@ learned = st.one_of(
     st.builds("{}:{}".format, word, word),
     st.builds("app:{}:{}:7".format, word, word),
     st.builds("s:{}".format, word),
-    st.builds("j:{}{}{}".format, word, st.sampled_from(["-", "_", "-7-", "_7", "7-", "7_"]), word),
+    st.builds(
+        "j:{}{}{}".format, word, st.sampled_from(["-", "_", "-7-", "_7", "7-", "7_", "--", "__", "-_", "_-"]), word
+    ),
     st.tuples(word, word),
 )
 
@@ -516,6 +522,38 @@ def test_a_limit_is_kept_and_known_patterns_go_on(limit: int) -> None:
         assert len(table) <= limit
     assert table.text(table.id_of("user:1:profile")) in ("user:{int}:profile", OVERFLOW)
     assert table.text(table.id_of(object.__new__(Hostile))) == OVERFLOW
+
+
+def test_wide_and_deep_tuples_are_read_within_a_budget() -> None:
+    key: Any = "a"
+    for _ in range(6):
+        key = (key,) * 8
+    assert len(pattern_of(key)) <= 120
+    table = KeyPatterns()
+    assert table.text(table.id_of(key)) == pattern_of(key)
+    sketch = patterns._Sketch()
+    sketch.of(key)
+    assert -patterns._MOST_ITEMS_IN_ALL < sketch.room <= 0
+
+
+def test_bytes_and_text_never_meet_in_a_cache() -> None:
+    script = """
+from cachescope.core.patterns import KeyPatterns
+table = KeyPatterns()
+random = "5a3e1f2b-8c4d-4e6f-9a0b-1c2d3e4f5a6b"
+keys = ["a:b", b"a:b", ("a:b",), (b"a:b",), ("{uuid}",), (random,), frozenset({b"a", "b"})]
+print([table.text(table.id_of(key)) for key in keys * 2])
+"""
+    source = pathlib.Path(patterns.__file__).parents[2]
+    run = subprocess.run(
+        [sys.executable, "-bb", "-c", script],
+        env={**os.environ, "PYTHONPATH": str(source)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    texts = ["a:b", "b'a:b'", "('a:b',)", "(b'a:b',)", "('{uuid}',)", "('{uuid}',)", "frozenset({bytes}|{str})"]
+    assert run.stdout.strip() == str(texts * 2)
 
 
 def test_ids_that_were_never_given_out_raise() -> None:

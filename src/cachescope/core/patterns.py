@@ -41,6 +41,7 @@ _LONGEST_WORD = 48
 _MOST_HOLES = 12  # words in one key that can be told apart; a word beyond them is {word} at once
 _MOST_ITEMS = 8
 _DEEPEST = 4
+_MOST_ITEMS_IN_ALL = 32
 _MOST_SHAPES = 2048  # for each of the four caches of a table
 _MOST_CREATED = 64  # times the limit: literal patterns ever made, most of them folded since
 
@@ -131,9 +132,10 @@ def pattern_of(key: object) -> str:
 class _Sketch:
     """Reads one key. ``random`` tells that its shape holds letters that vary, so that caching the shape is no use."""
 
-    __slots__ = ("random", "words")
+    __slots__ = ("random", "room", "words")
 
     def __init__(self) -> None:
+        self.room = _MOST_ITEMS_IN_ALL
         self.words: list[str] = []
         self.random = False
 
@@ -227,8 +229,9 @@ class _Sketch:
         hashed = name in ("_HashedTuple", "_HashedSeq")
         if hashed:
             name = ""
-        if depth >= _DEEPEST:
+        if depth >= _DEEPEST or self.room <= 0:
             return f"{name}(…)"
+        self.room -= len(items)
         parts = []
         rest = iter(items[:_MOST_ITEMS])
         named = False  # behind the mark that stands between positional and keyword arguments
@@ -529,7 +532,7 @@ class KeyPatterns:
         self._int = 0
         self._shapes: dict[bytes, int] = {}
         self._bytes: dict[bytes, int] = {}  # apart from str: the same bytes are two keys
-        self._masks: dict[str, int] = {}
+        self._masks: dict[str | tuple[object, ...], int] = {}
         self._tuples: dict[tuple[object, ...], int] = {}
 
     def __len__(self) -> int:
@@ -681,7 +684,7 @@ class KeyPatterns:
         if found is not None:
             return found
         masked = _tuple_mask(shape)
-        found = self._tuples.get(masked)
+        found = self._masks.get(masked)
         return self._learn(key, shape, masked) if found is None else found
 
     def _learn_int(self) -> int:
@@ -710,7 +713,11 @@ class KeyPatterns:
         sketch = _Sketch()
         found = self._place(*sketch.of(key))
         if shape is not None:
-            _remember(self._tuples, masked if sketch.random else shape, found)
+            # Two dicts, for bytes and str may not meet as keys: they hash alike, and -bb forbids comparing them.
+            if sketch.random:
+                _remember(self._masks, masked, found)
+            else:
+                _remember(self._tuples, shape, found)
         elif type(key) is bytes and len(key) <= _LONGEST_TEXT and not sketch.random:
             _remember(self._bytes, key.translate(_ZEROS), found)
         return found
@@ -869,7 +876,7 @@ def _tuple_shape(key: tuple[object, ...], depth: int) -> tuple[object, ...] | No
             out.append(kind)
         elif item is None or kind is bool:
             out.append(item)
-        elif kind is tuple and depth < _DEEPEST:
+        elif kind is tuple and depth < 1:  # deeper ones are rare, and eight by eight by eight items are many
             below = _tuple_shape(item, depth + 1)  # type: ignore[arg-type]
             if below is None:
                 return None

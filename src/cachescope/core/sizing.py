@@ -21,16 +21,29 @@ import sys
 from array import array
 from collections import deque
 from collections.abc import Iterable, Iterator
-from itertools import chain, islice
+from itertools import chain, islice, repeat
+from operator import is_
+from types import FunctionType
 from typing import Any, NamedTuple
 
-from cachescope.core.sizing_handlers import FAULT, GC_HEADER_BYTES, layout_bytes, own_bytes, plan_for, plans
+from cachescope.core.sizing_handlers import (
+    FAULT,
+    GC_HEADER_BYTES,
+    HAVE_GC,
+    layout_bytes,
+    ndarray_base,
+    own_bytes,
+    plan_for,
+    plans,
+)
 
 LEAF_TYPES: frozenset[type] = frozenset(
     {
         str, bytes, int, float, complex, bool, type(None),
-        datetime.datetime, datetime.date, datetime.time, datetime.timedelta, decimal.Decimal,
+        datetime.datetime, datetime.date, datetime.time, datetime.timedelta,
     }
+    # A Decimal carries a collector header from 3.13 on, which its __sizeof__ leaves out.
+    | ({decimal.Decimal} if not decimal.Decimal.__flags__ & HAVE_GC else set())
 )  # fmt: skip
 """Exact immutable types that refer to nothing they own: an object's ``__sizeof__`` is the whole truth."""
 
@@ -41,6 +54,8 @@ _int_sizeof = int.__sizeof__
 _str_sizeof = str.__sizeof__
 _bytes_sizeof = bytes.__sizeof__
 
+# A one-character constant may be interned as an object of its own; held here, it is as immortal as the static one.
+_INTERNED_CHARACTERS = tuple(sys.intern(chr(code)) for code in range(256))
 # Objects that the interpreter itself keeps forever. From 3.12 on they, and interned constants, show by their refcount.
 _STATIC_IDS: frozenset[int] = frozenset(
     map(
@@ -49,6 +64,7 @@ _STATIC_IDS: frozenset[int] = frozenset(
             (None, True, False, Ellipsis, NotImplemented, "", b"", ()),
             range(-5, 257),
             map(chr, range(256)),
+            _INTERNED_CHARACTERS,
             (bytes((code,)) for code in range(256)),
         ),
     )
@@ -77,7 +93,7 @@ _UNSHARED, _UNSHARED_IN_MAP = _count_unshared() if GC_HEADER_BYTES else (_NEVER,
 
 _NO_IDS: frozenset[int] = frozenset()
 _LEAF_IDS = frozenset(map(id, LEAF_TYPES))
-_BULK_TYPES = (str, int, float, bytes, _NoneType, bool)
+_BULK_IDS = frozenset(map(id, (str, int, float, bytes, _NoneType, bool)))
 
 _SAMPLE_WINDOW = 65_536  # entries of a dict or set gone through for a sample, 0.5 ms
 _CHUNK = 2048  # members of a large container taken at a time, so that a cap also bounds the sizer's own memory
@@ -107,8 +123,11 @@ def leaf_bytes(value: Any) -> int:
     """
     if _getrefcount(value) >= _IMMORTAL_REFS or id(value) in _STATIC_IDS:
         return 0
+    cls = type(value)
+    if cls is bytes and len(value) < 2:
+        return 0  # a constant of one byte is a copy of the static object
     size: int = value.__sizeof__()
-    return (size + 7) & -8 if type(value) is int else size
+    return (size + 7) & -8 if cls is int else size
 
 
 def allocated_bytes(requested: int) -> int:
@@ -127,10 +146,12 @@ def shallow_bytes(value: Any) -> int:
     cls = type(value)
     if cls is str or cls is int or cls is bytes or cls is float:
         return leaf_bytes(value)
+    if cls is dict or cls is list or cls is set:
+        return value.__sizeof__() + GC_HEADER_BYTES  # type: ignore[no-any-return]
     if _getrefcount(value) >= _IMMORTAL_REFS or id(value) in _STATIC_IDS:
         return 0
     plan = plans.get(id(cls)) or plan_for(cls)
-    if plan.fixed_bytes >= 0 and plan.expand is not None:
+    if plan.expand is not None and plan.fixed_bytes >= 0:
         return plan.fixed_bytes
     return own_bytes(value) & (FAULT - 1)
 
@@ -144,16 +165,22 @@ def proxy_bytes(value: Any) -> int:
     if cls is str or cls is bytes:
         return value.__sizeof__()  # type: ignore[no-any-return]
     members: Iterable[Any]
+    total = instance_bytes = 0
     try:
         if cls is dict:
-            taken = 4
+            taken = 3
             members = chain(islice(value, taken), islice(value.values(), taken))
         elif cls is list or cls is tuple or cls is set or cls is frozenset or cls is deque:
             taken = 6
             members = islice(value, taken)
         else:
-            return _proxy_bytes_of_rare(value, cls)
-        total = 0
+            plan = plans.get(id(cls)) or plan_for(cls)
+            if plan.fixed_bytes <= 0 or plan.base is not None or cls is FunctionType:
+                return _proxy_bytes_of_rare(value, cls)
+            # A fixed size means a plain instance, whose attributes are few.
+            instance_bytes = plan.fixed_bytes
+            taken = 0
+            members = islice(gc.get_referents(value), 8)
         for member in members:
             kind = type(member)
             if kind is str or kind is float or kind is int or kind is bytes:
@@ -162,6 +189,8 @@ def proxy_bytes(value: Any) -> int:
                 total += member.__sizeof__() + 64 * len(member)
             elif member is not None:
                 total += shallow_bytes(member)
+        if not taken:
+            return instance_bytes + total
         length = len(value)
         size: int = value.__sizeof__() + GC_HEADER_BYTES
         return size + (total * length // taken if length > taken else total)
@@ -179,10 +208,12 @@ def _proxy_bytes_of_rare(value: Any, cls: type) -> int:
         if base is dict:
             members += islice(dict.values(value), 4)
         size += sum(map(shallow_bytes, members)) * length // max(min(length, 4), 1)
-    elif plan.expand is not None and plan.fixed_bytes >= 0:
-        # A fixed size means a plain instance, whose attributes are few.
-        members = list(islice(plan.expand(value, set())[1], 8))
-        size += sum(map(shallow_bytes, members))
+    elif cls is memoryview:
+        size += value.nbytes
+    elif plan.is_array and plan.expand is not None:
+        base = ndarray_base(value)
+        if base is not None:
+            size += shallow_bytes(base)
     return size or 1
 
 
@@ -191,25 +222,29 @@ def _bulk_bytes(members: Any) -> int:
 
     Works at C speed: no Python bytecode runs for a member.
     """
-    kinds = set(map(type, members))
-    if len(kinds) != 1:
+    length = len(members)
+    kind = type(next(iter(members)))
+    if kind is int:
+        try:
+            # Neither a bool nor an int with attributes measures 28; so this is the test of type, too.
+            if list(map(_int_sizeof, members)).count(28) == length:
+                return 32 * length if list(map(_getrefcount, members)).count(_UNSHARED_IN_MAP) == length else -1
+        except TypeError:
+            return -1
+    # Not list.count, which would ask a foreign metaclass whether it equals.
+    if not all(map(is_, map(type, members), repeat(kind))):
         return -1
-    kind = kinds.pop()
     if kind is _NoneType or kind is bool:
         return 0
-    if max(map(_getrefcount, members)) != _UNSHARED_IN_MAP:
+    if list(map(_getrefcount, members)).count(_UNSHARED_IN_MAP) != length:
         return -1
     if kind is int:
-        if max(members) < 1 << 60 and min(members) > -1 << 60:
-            return 32 * len(members)
         return sum([(size + 7) & -8 for size in map(_int_sizeof, members)])
     if kind is str:
         return sum(map(_str_sizeof, members))
     if kind is float:
-        return 24 * len(members)
-    if kind is bytes:
-        return sum(map(_bytes_sizeof, members))
-    return -1
+        return 24 * length
+    return sum(map(_bytes_sizeof, members)) if min(map(len, members)) > 1 else -1
 
 
 class _Walk:
@@ -238,6 +273,8 @@ class _Walk:
         seen = self._seen
         boundary = self._boundary
         static = _STATIC_IDS | boundary if boundary else _STATIC_IDS
+        all_seen = seen.issuperset
+        immortal = _IMMORTAL_REFS
         room = self._room
         objects = self.objects
         size = 0
@@ -252,10 +289,8 @@ class _Walk:
                     obj = pop()
                     refs = _getrefcount(obj)
                     if refs != limit:
-                        if refs >= _IMMORTAL_REFS:
-                            continue
                         obj_id = id(obj)
-                        if obj_id in seen or obj_id in static:
+                        if obj_id in seen or obj_id in static or refs >= immortal:
                             continue
                         seen.add(obj_id)
                     cls = type(obj)
@@ -268,6 +303,10 @@ class _Walk:
                     elif cls is float:
                         objects += 1
                         size += 24
+                    elif cls is bytes:
+                        if len(obj) > 1:
+                            objects += 1
+                            size += obj.__sizeof__()
                     elif boundary and id(obj) in boundary:
                         continue
                     elif cls is dict:
@@ -275,7 +314,9 @@ class _Walk:
                         size += obj.__sizeof__() + GC_HEADER_BYTES
                         if len(obj) < _BULK_MIN:
                             try:
-                                extend(obj)
+                                # Records have keys in common; this is half the cost of going through them again.
+                                if not all_seen(map(id, obj)):
+                                    extend(obj)
                                 extend(obj.values())
                             except RuntimeError:
                                 self._reread(obj, doubtful)
@@ -301,16 +342,20 @@ class _Walk:
                         if expand is None:
                             continue
                         try:
-                            own, members = expand(obj, seen)
+                            own, members, trusted = expand(obj, seen)
                         except Exception:
-                            own, members = FAULT + layout_bytes(cls), ()
+                            own, members, trusted = FAULT + layout_bytes(cls), (), False
                         if own >= FAULT:
                             own -= FAULT
                             self.faults += 1
                         if own:
                             objects += 1
                             size += own
-                        doubtful.extend(members)
+                        if trusted:
+                            extend(members)
+                            del members  # else the last of them would look shared
+                        else:
+                            doubtful.extend(members)
                 if not pending and not later:
                     break
                 if objects >= room or visits_left <= 0:
@@ -324,7 +369,7 @@ class _Walk:
                     else:
                         later.pop()
                     del chunk  # its references would make every member look shared
-            if self.capped:
+            if self.capped or not doubtful:
                 break
         self.objects = objects
         return size
@@ -364,7 +409,7 @@ class _Walk:
         left = self._room - self.objects
         try:
             for part in (container, container.values()) if cls is dict else (container,):
-                if limit != _NEVER and length <= left and type(next(iter(part))) in _BULK_TYPES:
+                if limit != _NEVER and length <= left and id(type(next(iter(part)))) in _BULK_IDS:
                     bulk = _bulk_bytes(part)
                     if bulk >= 0:
                         size += bulk
@@ -470,11 +515,14 @@ class Sizer:
                     return _new_tuple(Measurement, (size, 1, 0, False, 0.0))
                 size = leaf_bytes(value)
                 return _new_tuple(Measurement, (size, 1 if size else 0, 0, False, 0.0))
+            if id(cls) in _LEAF_IDS:
+                size = leaf_bytes(value)
+                return _new_tuple(Measurement, (size, 1 if size else 0, 0, False, 0.0))
             seen = set()
             plan = plans.get(id(cls))
             if plan is not None and plan.is_array and not boundary:
                 # A numeric array that owns its buffer: by far the largest of the quick ones.
-                size, members = plan.expand(value, seen)  # type: ignore[misc]
+                size, members, _ = plan.expand(value, seen)  # type: ignore[misc]
                 if not members:
                     return _new_tuple(Measurement, (size, 1, 0, False, 0.0))
             unshared = _UNSHARED
@@ -483,7 +531,8 @@ class Sizer:
         try:
             walk = _Walk(self._max_objects, self._sample_members, self._random, seen, boundary or _NO_IDS)
             size = walk.run([value], unshared, 0)
-            return _new_tuple(Measurement, (size, walk.objects, walk.faults, walk.capped, walk.variance**0.5))
+            error = walk.variance**0.5 if walk.variance else 0.0
+            return _new_tuple(Measurement, (size, walk.objects, walk.faults, walk.capped, error))
         except Exception:
             # Out of memory, or called at the recursion limit.
             return Measurement(own_bytes(value) & (FAULT - 1), 1, 1, True, 0.0)
@@ -520,6 +569,8 @@ class Sizer:
                         if any(member is other for other in shared):
                             continue
                         shared.append(member)
+                    if kind is bytes and len(member) < 2:
+                        continue
                     own: int = member.__sizeof__()
                     size += (own + 7) & -8 if kind is int else own
                 elif member is not None and kind is not bool:
@@ -532,7 +583,7 @@ class Sizer:
 def _cheap_bytes_of_rare(value: Any, cls: type) -> int:
     plan = plans.get(id(cls)) or plan_for(cls)
     if plan.is_array:
-        size, members = plan.expand(value, set())  # type: ignore[misc]
+        size, members, _ = plan.expand(value, set())  # type: ignore[misc]
         return -1 if members else size
     if cls is bytearray or cls is array or id(cls) in _LEAF_IDS:
         return own_bytes(value)

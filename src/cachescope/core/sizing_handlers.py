@@ -18,9 +18,9 @@ import weakref
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-# An expansion returns the bytes of the object itself and what it refers to. It may add to `seen` the ids of parts it
-# charged on the way (an instance's own dict).
-Expand = Callable[[Any, "set[int]"], "tuple[int, Iterable[Any]]"]
+# An expansion returns the bytes of the object itself, what it refers to, and whether each of these stands for one
+# counted reference (see `_Walk.run`). It may add to `seen` the ids of parts it charged itself (an instance's dict).
+Expand = Callable[[Any, "set[int]"], "tuple[int, Iterable[Any], bool]"]
 
 _get_referents = gc.get_referents
 _object_sizeof = object.__sizeof__
@@ -35,7 +35,9 @@ _dict_offset_of: Callable[[type], int] = type.__dict__["__dictoffset__"].__get__
 
 _MANAGED_DICT = 1 << 4  # Py_TPFLAGS_MANAGED_DICT: attributes in a value array until someone asks for __dict__
 _MANAGED_WEAKREF = 1 << 3
-_HAVE_GC = 1 << 14
+HAVE_GC = 1 << 14
+_IMMUTABLE_TYPE = 1 << 8
+_HEAP_TYPE = 1 << 9
 
 
 class _Probe:
@@ -92,7 +94,7 @@ def layout_bytes(cls: type) -> int:
     """Fixed bytes of an instance of *cls*, headers included, from the type alone."""
     flags = _flags_of(cls)
     size = _basic_bytes_of(cls)
-    if flags & _HAVE_GC:
+    if flags & HAVE_GC:
         size += GC_HEADER_BYTES
     if flags & (_MANAGED_DICT | _MANAGED_WEAKREF):
         size += _MANAGED_HEADER_BYTES
@@ -127,49 +129,66 @@ def _is_instance_dict(obj: Any, cls: type, candidate: dict[Any, Any]) -> bool:
 
 
 # ---------------------------------------------------------------------------------------------- expansions
+# The functions made here are kept with the plan, so none of them may hold the type it was made for.
 
 
 def _generic(cls: type, fixed_bytes: int) -> Expand:
     """For types with neither instance dict nor handler: own size, and whatever the collector sees."""
+    plain = _is_plain(cls, _slots_of(cls))
 
-    def expand(obj: Any, seen: set[int]) -> tuple[int, Iterable[Any]]:
+    def expand(obj: Any, seen: set[int]) -> tuple[int, Iterable[Any], bool]:
         members = _get_referents(obj)
-        if members and members[-1] is cls:
+        if members and members[-1] is type(obj):
             members.pop()
-        return (fixed_bytes if fixed_bytes >= 0 else own_bytes(obj)), members
+        return (fixed_bytes if fixed_bytes >= 0 else own_bytes(obj)), members, plain
 
     return expand
 
 
-def _instance(cls: type, fixed_bytes: int) -> Expand:
-    """For types whose instances can have a dict, whether it exists yet or not."""
-    managed = bool(_flags_of(cls) & _MANAGED_DICT)
-    slots = sum(
+def _slots_of(cls: type) -> int:
+    return sum(
         type(attribute) is types.MemberDescriptorType
         for base in _mro_of(cls)
         for attribute in _namespace_of(base).values()
     )
 
-    def expand(obj: Any, seen: set[int]) -> tuple[int, Iterable[Any]]:
+
+def _is_plain(cls: type, slots: int) -> bool:
+    """Whether all fields of *cls* are slots or managed attributes of Python classes: one visit for one reference."""
+    written_in_python = all(
+        _flags_of(base) & (_HEAP_TYPE | _IMMUTABLE_TYPE) == _HEAP_TYPE for base in _mro_of(cls)[:-1]
+    )
+    weakref_slot = 8 if _class_attribute(cls, "__weakref__") and not _flags_of(cls) & _MANAGED_WEAKREF else 0
+    return written_in_python and _basic_bytes_of(cls) == _basic_bytes_of(object) + 8 * slots + weakref_slot
+
+
+def _instance(cls: type, fixed_bytes: int) -> Expand:
+    """For types whose instances can have a dict, whether it exists yet or not."""
+    managed = bool(_flags_of(cls) & _MANAGED_DICT)
+    slots = _slots_of(cls)
+    # From 3.13 on a value may be visited through the object and through its dict.
+    plain = managed and not _INLINE_VALUES and _is_plain(cls, slots)
+
+    def expand(obj: Any, seen: set[int]) -> tuple[int, Iterable[Any], bool]:
         size = fixed_bytes if fixed_bytes >= 0 else own_bytes(obj)
         members = _get_referents(obj)
-        if members and members[-1] is cls:
+        if members and members[-1] is type(obj):
             members.pop()
         # Up to 3.12 the collector shows either a managed dict or the values, so one of several members is no dict.
         if not managed or _INLINE_VALUES or len(members) <= 1 + slots:
             for member in members:
-                if type(member) is dict and _is_instance_dict(obj, cls, member):
+                if type(member) is dict and _is_instance_dict(obj, type(obj), member):
                     return _with_dict(size, members, member, managed, seen)
         if managed:
             size += value_array_bytes(max(len(members) - slots, 0))
-        return size, members
+        return size, members, plain
 
     return expand
 
 
 def _with_dict(
     size: int, members: list[Any], own: dict[Any, Any], managed: bool, seen: set[int]
-) -> tuple[int, Iterable[Any]]:
+) -> tuple[int, Iterable[Any], bool]:
     """An instance whose dict exists: the names in it belong to the class and the code, so only values count."""
     values = list(dict.values(own))
     others = [member for member in members if member is not own]
@@ -180,32 +199,39 @@ def _with_dict(
             size -= 8 * len(values)  # the dict reports the array that is still inside the object
     if managed and _INLINE_VALUES:
         size += value_array_bytes(len(values))
-    return size, others + values
+    return size, others + values, False
 
 
 def _dict_subclass(cls: type, fixed_bytes: int) -> Expand:
-    def expand(obj: Any, seen: set[int]) -> tuple[int, Iterable[Any]]:
+    def expand(obj: Any, seen: set[int]) -> tuple[int, Iterable[Any], bool]:
         # The collector does not visit the keys of a dict that has only str keys.
-        return own_bytes(obj), [*_get_referents(obj), *dict.keys(obj)]
+        return own_bytes(obj), [*_get_referents(obj), *dict.keys(obj)], False
 
     return expand
 
 
 def _function(cls: type, fixed_bytes: int) -> Expand:
-    def expand(obj: Any, seen: set[int]) -> tuple[int, Iterable[Any]]:
+    def expand(obj: Any, seen: set[int]) -> tuple[int, Iterable[Any], bool]:
         if obj.__closure__ is None and "<locals>" not in obj.__qualname__:
-            return 0, ()
-        return own_bytes(obj), (obj.__closure__, obj.__defaults__, obj.__kwdefaults__)
+            return 0, (), False
+        return own_bytes(obj), (obj.__closure__, obj.__defaults__, obj.__kwdefaults__), False
+
+    return expand
+
+
+def _method(cls: type, fixed_bytes: int) -> Expand:
+    def expand(obj: Any, seen: set[int]) -> tuple[int, Iterable[Any], bool]:
+        return own_bytes(obj), (obj.__self__,), False  # its function is the class's
 
     return expand
 
 
 def _builtin(cls: type, fixed_bytes: int) -> Expand:
-    def expand(obj: Any, seen: set[int]) -> tuple[int, Iterable[Any]]:
+    def expand(obj: Any, seen: set[int]) -> tuple[int, Iterable[Any], bool]:
         owner = obj.__self__
         if owner is None or type(owner) is types.ModuleType:
-            return 0, ()
-        return own_bytes(obj), (owner,)
+            return 0, (), False
+        return own_bytes(obj), (owner,), False
 
     return expand
 
@@ -237,7 +263,7 @@ def _ndarray(ndarray: type, cls: type) -> Expand:
                 found += elements(field, dtype_of(field))
         return found
 
-    def expand(obj: Any, seen: set[int]) -> tuple[int, Iterable[Any]]:
+    def expand(obj: Any, seen: set[int]) -> tuple[int, Iterable[Any], bool]:
         size = sizeof(obj) + header_bytes
         base = base_of(obj)
         members: list[Any] = _get_referents(obj) if subclass else []
@@ -251,9 +277,14 @@ def _ndarray(ndarray: type, cls: type) -> Expand:
                 members += elements(obj, dtype)
             elif dtype.kind == "T":  # variable-width strings: up to 15 bytes live in the array, longer ones outside
                 size += sum(map(len, (text for text in flat_of(obj) if type(text) is str and len(text) > 15)))
-        return size, members
+        return size, members, False
 
     return expand
+
+
+def ndarray_base(array: Any) -> Any:
+    """The object that owns an array's buffer, None if the array itself does."""
+    return _namespace_of(_named("numpy", "ndarray"))["base"].__get__(array)
 
 
 # ---------------------------------------------------------------------------------------------- plans
@@ -341,6 +372,8 @@ def _make_plan(cls: type, ref: weakref.ref[type]) -> Plan:
         make = _dict_subclass
     elif cls is types.FunctionType:
         make = _function
+    elif cls is types.MethodType:
+        make = _method
     elif cls is types.BuiltinFunctionType:
         make = _builtin
     elif _dict_offset_of(cls) or _flags_of(cls) & _MANAGED_DICT:

@@ -47,8 +47,7 @@ def report(
     verbose: bool,
     alone: bool,
 ) -> None:
-    r"""Show what captures say: which cache, which kind of key and which line of
-    code holds the memory, and what it brings.
+    """Show what captures say: which cache, keys and lines hold the memory.
 
     CAPTURE is a file, or a folder with all its *.capture files. Several make one
     report. A single file brings along those that other processes of its run
@@ -62,7 +61,7 @@ def report(
 
     Exit status: 0 fine; 1 a capture can't be read (what can be is shown all the
     same); 2 wrong usage, or no such cache.
-    """  # noqa: D205 - click takes the first paragraph as the summary
+    """  # noqa: D301 - \b is click's sign for: keep these lines
     problems: list[str] = []
     merged = _merged(captures, alone=alone, problems=problems)
     for problem in problems:
@@ -94,8 +93,10 @@ class _Loaded(NamedTuple):
 
     def span(self) -> tuple[float, float]:
         """From when to when it was recorded."""
-        result = self.recording.report()
-        return result.start_time, result.end_time
+        infos = [process.info for process in self.recording.processes.values()]
+        return min((info.start_time for info in infos), default=0.0), max(
+            (info.end_time for info in infos), default=0.0
+        )
 
 
 def _merged(captures: Iterable[Path], *, alone: bool, problems: list[str]) -> Recording | None:
@@ -144,11 +145,13 @@ def _load(paths: Iterable[Path], problems: list[str]) -> Iterator[_Loaded]:
     for path in paths:
         try:
             content = read_capture(path)
-            recording = Recording.from_dict(content)
         except CaptureError as error:
             problems.append(str(error))
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:  # JSON, but not of ours
-            problems.append(f"{path} is no recording of this version's ({type(error).__name__}: {error})")
+            continue
+        try:
+            recording = Recording.from_dict(content)
+        except CaptureError as error:  # knows the content, but not the path
+            problems.append(f"{path}: {error}")
         else:
             yield _Loaded(path, recording)
 

@@ -11,10 +11,12 @@ from cachescope.core.results import MemoryProfile, ProcessInfo
 from cachescope.report import figures
 from cachescope.report.overview import several
 from cachescope.report.table import Column, Table
-from cachescope.report.text import wrap
+from cachescope.report.text import shorten, wrap
 from cachescope.report.view import View
 
 NOTES_SHOWN = 6
+ITEM_LINES = 8
+"""What takes more lines than this is no note but a dump."""
 _LABELS = ("cost", "estimates", "dropped", "faults", "ended badly", "note")
 _LABEL_WIDTH = max(map(len, _LABELS))
 
@@ -50,7 +52,7 @@ def cost_and_doubts(view: View, only: MemoryProfile | None = None) -> Iterator[T
 
 def _item(view: View, label: str, text: str, style: str = "dim") -> Iterator[Text]:
     room = min(view.width, 100) - _LABEL_WIDTH - 4
-    for place, line in enumerate(wrap(text, room)):
+    for place, line in enumerate(wrap(shorten(text, ITEM_LINES * room, view.glyphs.ellipsis), room)):
         head = label if not place else ""
         yield Text("  ").append(head.ljust(_LABEL_WIDTH), style).append("  ").append(line, "dim")
 
@@ -70,10 +72,10 @@ def _estimates(view: View, caches: tuple[MemoryProfile, ...]) -> str:
     unsure = any(_has_error(cache) for cache in caches)
     sampled = [cache for cache in caches if cache.sampling_rate < 1]
     if not unsure and not sampled:
-        return "none: all figures are exact, but hits by kind of key, which are sampled"
+        return "none: all figures are exact" + (", but hits by kind of key are sampled" if view.report.patterns else "")
     parts = [f"{sign} is one standard error; figures without it are exact"] if unsure else []
     if sampled:
-        named = [f"{view.safe(cache.cache_name)} ({figures.ratio(cache.sampling_rate)})" for cache in sampled]
+        named = [f"{view.name(cache.cache_name)} ({figures.ratio(cache.sampling_rate)})" for cache in sampled]
         shown = len(named) if view.verbose else 2
         parts.append(f"by kind of key and by line from a sample of the keys: {several(named, shown)}")
     return "; ".join(parts)
@@ -89,7 +91,7 @@ def _notes(view: View, caches: tuple[MemoryProfile, ...], *, with_caches: bool) 
         of_note: dict[str, list[str]] = {}
         for cache in caches:
             for note in cache.notes:
-                of_note.setdefault(note, []).append(view.safe(cache.cache_name))
+                of_note.setdefault(note, []).append(view.name(cache.cache_name))
         notes += [f"{several(names, 2)}: {view.safe(note)}" for note, names in of_note.items()]
     shown = len(notes) if view.verbose else NOTES_SHOWN
     for note in notes[:shown]:

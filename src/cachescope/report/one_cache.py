@@ -61,7 +61,7 @@ def sections(view: View, cache: MemoryProfile) -> Iterator[Text]:
 
 def _who(view: View, cache: MemoryProfile) -> Iterator[Text]:
     yield Text()
-    yield Text(shorten(view.safe(cache.cache_name), view.width, view.glyphs.ellipsis), "bold")
+    yield Text(shorten(view.name(cache.cache_name), view.width, view.glyphs.ellipsis), "bold")
     parts = [view.safe(cache.kind)]
     if cache.where:
         parts.append(f"made at {view.safe(cache.where)}")
@@ -180,7 +180,8 @@ def _flow(view: View, cache: MemoryProfile) -> Iterator[Text]:
         facts.insert(0, f"{figures.byte_size(cache.average_allocation_size_bytes)} for each entry set")
     if cache.clears:
         facts.append(f"cleared {figures.plural(cache.clears, 'time')}")
-    yield from view.prose(view.glyphs.dot.join(facts), 2, "dim")
+    for line in wrap_parts(facts, view.width - 2, view.glyphs):
+        yield Text(f"  {line}", "dim")
 
 
 def _value_types(view: View, cache: MemoryProfile) -> Iterator[Text]:

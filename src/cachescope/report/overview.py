@@ -18,6 +18,8 @@ from cachescope.report.view import STACKS_SHOWN, View
 
 CACHES_WITH_FINDINGS = 5
 """More than a handful of things to do is nothing to do."""
+HIGHER_PEAK = 1.1
+"""Where room is short, a peak within a tenth of what is held now says nothing new."""
 _CALM = {FindingKind.HOLDS_MOST, FindingKind.OVERHEAD, FindingKind.LIMIT_FAR}
 SEVERAL = "(several)"
 _SITE = re.compile(r"(.+:\d+) (.+)", re.DOTALL)
@@ -89,7 +91,7 @@ def stands_out(view: View, only: str | None = None) -> Iterator[Text]:
     for name, found in list(by_cache.items())[:shown]:
         calm = all(finding.kind in _CALM for finding in found)
         line = Text("  ").append(view.glyphs.bullet, "yellow" if calm else "red").append(" ")
-        yield line.append(shorten(view.safe(name), view.width - 4, view.glyphs.ellipsis), "bold")
+        yield line.append(shorten(view.name(name), view.width - 4, view.glyphs.ellipsis), "bold")
         for finding in found:
             yield from view.prose(finding.sentence, 4)
             yield from view.prose(finding.evidence, 6, "dim")
@@ -107,12 +109,15 @@ def caches(view: View) -> Iterator[Text]:
     live = [cache.current_memory_bytes for cache in rows]
     errors = [cache.current_memory_bytes_std_error for cache in rows]
     peaks = [figures.byte_size(cache.peak_memory_bytes) for cache in rows]
-    higher = ["" if peak == figures.byte_size(now) else f"peak {peak}" for peak, now in zip(peaks, live, strict=True)]
+    higher = [
+        f"peak {peak}" if cache.peak_memory_bytes > HIGHER_PEAK * cache.current_memory_bytes else ""
+        for cache, peak in zip(rows, peaks, strict=True)
+    ]
     maxima = [_maximum(cache) for cache in rows]
     evicted = [figures.rate(figures.per(cache.total_evictions, cache.duration_seconds)) for cache in rows]
     leaving = ["" if evictions == "0" else f"{evictions} evictions/s" for evictions in evicted]
     table = Table(
-        names=Column(heading="Cache", cells=[view.safe(cache.cache_name) for cache in rows], left=True),
+        names=Column(heading="Cache", cells=[view.name(cache.cache_name) for cache in rows], left=True),
         columns=[
             Column(heading="Made at", cells=places, rank=10, left=True, below=places),
             Column(heading="Kind", cells=kinds, rank=9, left=True, below=kinds),
@@ -190,7 +195,7 @@ def _hotspots(
 ) -> Iterator[Text]:
     ordered = view.ordered_hotspots(hotspots)
     rows, others = ordered[: view.top], ordered[view.top :]
-    of_caches = [] if alone else [view.safe(row.cache_name) for row in rows]
+    of_caches = [] if alone else [view.name(row.cache_name) for row in rows]
     live = [row.live_bytes for row in rows]
     errors = [row.live_bytes_std_error for row in rows]
     columns = [

@@ -60,6 +60,10 @@ class View:
         """Text from outside, fit to be printed."""
         return printable(text, self.encoding) if text else figures.UNKNOWN
 
+    def name(self, text: str) -> str:
+        """The name of a cache, which may be empty."""
+        return printable(text, self.encoding) or "(no name)"
+
     def ordered_caches(self) -> list[MemoryProfile]:
         """All caches in the order asked for; the larger one first among equals."""
         return sorted(sorted(self.report.caches, key=SORT_KEYS["bytes"]), key=SORT_KEYS[self.sort])
@@ -110,7 +114,6 @@ class View:
                 heading="Share",
                 cells=percentages,
                 rank=3,
-                gap=1,
                 styles=styles,
                 below=worded("{} of bytes", percentages),
             ),

@@ -98,7 +98,8 @@ _PATH: Final = re.compile(
 )
 _WINDOWS: Final = re.compile(r"(?<![A-Za-z0])([A-Za-z]:\\)([^\s\\:*?\"<>|]+\\)?[^\s:*?\"<>|]+")
 _EXTENSION: Final = re.compile(r".\.[A-Za-z][A-Za-z0]{0,4}\Z")
-_RUN: Final = re.compile(r"(?<![A-Za-z0])[A-Za-z0_-]{6,}(?:={1,2}(?![\w=]))?")
+# Only runs with a digit or upper case, or overlong ones, are worth a call.
+_RUN: Final = re.compile(r"(?<![A-Za-z0])(?=[a-z_-]*[A-Z0]|[a-z_-]{49})[A-Za-z0_-]{6,}(?:={1,2}(?![\w=]))?")
 _HEX: Final = re.compile(r"(?:0[xX])?(?:[0a-f]{8,}|[0A-F]{8,})")
 _HEX_WORD: Final = re.compile(r"[A-Fa-f]{4,}0{1,8}")
 _PIECE: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|0+")
@@ -477,10 +478,14 @@ class KeyPatterns:
     ``overflow``.
 
     Memory: at most *limit* patterns live; at most 64 times as many literal ones are ever made (two list slots each once
-    folded); four caches of 2,048 shapes of at most 256 characters. In all about 1 MB with the default limit and keys of
-    30 characters, whatever the traffic.
+    folded); four caches of 2,048 shapes of at most 256 characters. Measured: 0.2 MB after 100,000 distinct words,
+    1.2 MB after as many tuples of words, 2.5 MB when full of noise of 250 characters.
 
-    Time: 0.3 us for a text of known shape, some 5 us if it holds a uuid or the like, up to 15 us for a new shape.
+    Time (CPython 3.11): 0.15 us for a text of known shape, 0.5 us for a tuple of two, 2 to 5 us for what holds a uuid, a
+    hash, a token or a new word, 5 to 25 us for a shape not seen before.
+
+    What it gets wrong: a short hash without letters is an {int}, one without digits a word. Once the fields of one form
+    were random, all keys of that form have {token} there, readable ones too. Two ids may share a text that was cut.
 
     What depends on the order of arrival: the ids; and once *limit* is met, which keys overflow or are folded early.
 

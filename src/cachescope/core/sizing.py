@@ -180,7 +180,10 @@ def proxy_bytes(value: Any) -> int:
             # A fixed size means a plain instance, whose attributes are few.
             instance_bytes = plan.fixed_bytes
             taken = 0
-            members = islice(gc.get_referents(value), 8)
+            referents = gc.get_referents(value)
+            if referents and referents[-1] is cls:
+                referents.pop()
+            members = referents[:6]
         for member in members:
             kind = type(member)
             if kind is str or kind is float or kind is int or kind is bytes:
@@ -549,7 +552,7 @@ class Sizer:
         if cls is dict:
             if len(value) > 4:
                 return -1
-            members = chain(value, value.values())
+            members = chain(value.values(), value)  # values first, as they are what may be dear
         elif cls is list or cls is tuple or cls is set or cls is frozenset:
             if len(value) > 8:
                 return -1

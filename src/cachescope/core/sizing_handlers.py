@@ -58,7 +58,8 @@ def value_array_bytes(attributes: int) -> int:
     """Bytes of the array in which an instance without a dict keeps its attributes.
 
     The class's shared keys decide its capacity: what all instances use plus one once some thirty instances exist
-    (the first few get up to 30 slots, and nothing tells from outside which those are).
+    (the first few get up to 30 slots, and nothing tells from outside which those are). On 3.13 the collector shows no
+    dict that exists beside a valid array: its 64 bytes and more are missed.
     """
     capacity = attributes + 1
     if _INLINE_VALUES:
@@ -282,9 +283,15 @@ def _ndarray(ndarray: type, cls: type) -> Expand:
     return expand
 
 
+_ndarray_base_of: Callable[[Any], Any] | None = None
+
+
 def ndarray_base(array: Any) -> Any:
     """The object that owns an array's buffer, None if the array itself does."""
-    return _namespace_of(_named("numpy", "ndarray"))["base"].__get__(array)
+    global _ndarray_base_of
+    if _ndarray_base_of is None:
+        _ndarray_base_of = _namespace_of(_named("numpy", "ndarray"))["base"].__get__
+    return _ndarray_base_of(array)
 
 
 # ---------------------------------------------------------------------------------------------- plans

@@ -481,8 +481,8 @@ class KeyPatterns:
     folded); four caches of 2,048 shapes of at most 256 characters. Measured: 0.2 MB after 100,000 distinct words,
     1.2 MB after as many tuples of words, 2.5 MB when full of noise of 250 characters.
 
-    Time (CPython 3.11): 0.15 us for a text of known shape, 0.5 us for a tuple of two, 2 to 5 us for what holds a uuid, a
-    hash, a token or a new word, 5 to 25 us for a shape not seen before.
+    Time (CPython 3.11): 0.15 us for a text of known shape, 0.5 us for a tuple of two, 2 to 5 us for what holds a uuid,
+    a hash, a token or a new word, 5 to 25 us for a shape not seen before.
 
     What it gets wrong: a short hash without letters is an {int}, one without digits a word. Once the fields of one form
     were random, all keys of that form have {token} there, readable ones too. Two ids may share a text that was cut.

@@ -54,6 +54,14 @@ def test_cache_filled_at_the_start_is_no_leak():
     assert kinds(leak("a", hotspots=late)) == {("a", FindingKind.UNBOUNDED)}
 
 
+def test_reading_a_kind_of_key_is_no_growth_where_the_lines_that_set_it_are_known():
+    read = leak("a", hotspots=(hotspot("a", last_seen=START + 723),))
+    filled_by = hotspot("a", None, site="shop/i18n.py:3 load", last_seen=START + 9)
+    read_by = hotspot("a", None, site="shop/i18n.py:9 text", last_seen=START + 723, allocation_count=0)
+    assert kinds(read, sites=(filled_by, read_by)) == set()
+    assert kinds(read) == {("a", FindingKind.UNBOUNDED)}
+
+
 def test_full_cache_that_evicts_and_seldom_hits_thrashes():
     thrashing = cache("a", total_allocations=90_000, total_evictions=80_000, hits=10_000, misses=90_000)
     (finding,) = findings(report(thrashing))

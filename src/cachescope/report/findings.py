@@ -108,7 +108,7 @@ def _of_cache(cache: MemoryProfile, report: Report) -> Iterator[Finding]:
     size = figures.byte_size(cache.current_memory_bytes)
     lookups = cache.hits + cache.misses
     hits = f"{figures.ratio(cache.hit_ratio)} of {figures.count(lookups)} lookups hit"
-    if _never_loses_an_entry(cache):
+    if _never_loses_an_entry(cache, report):
         yield finding(
             FindingKind.UNBOUNDED,
             "looks like a leak: unbounded, it grows and never loses an entry",
@@ -166,19 +166,23 @@ def _loses_entries(cache: MemoryProfile) -> bool:
     return bool(cache.total_deallocations or cache.total_evictions or cache.total_expirations or cache.clears)
 
 
-def _grew_lately(cache: MemoryProfile) -> bool:
-    """Tell whether entries were still coming in near the end, where that is known."""
-    last = max((hotspot.last_seen for hotspot in cache.hotspots), default=cache.end_time)
-    return last >= cache.end_time - LATE * cache.duration_seconds
+def _grew_lately(cache: MemoryProfile, report: Report) -> bool:
+    """Tell whether entries were still coming in near the end, where that is known.
+
+    A line of code that sets entries is seen when it does; a kind of key also when it is read. So lines count first.
+    """
+    lines = [row.last_seen for row in report.sites if row.cache_name == cache.cache_name and row.allocation_count]
+    kinds = [row.last_seen for row in cache.hotspots if row.allocation_count]
+    return max(lines or kinds, default=cache.end_time) >= cache.end_time - LATE * cache.duration_seconds
 
 
-def _never_loses_an_entry(cache: MemoryProfile) -> bool:
+def _never_loses_an_entry(cache: MemoryProfile, report: Report) -> bool:
     return (
         limit_of(cache) is None
         and not _loses_entries(cache)
         and cache.total_allocations >= MIN_SETS
         and cache.current_entries >= KEPT * cache.total_allocations
-        and _grew_lately(cache)
+        and _grew_lately(cache, report)
     )
 
 

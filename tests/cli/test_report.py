@@ -122,6 +122,14 @@ def test_json_has_schema_and_goes_to_stdout_alone(tmp_path):
     assert document["caches"][0]["hit_ratio"] == 0.9
 
 
+def test_json_of_one_cache(tmp_path):
+    file = captured(tmp_path / "app.capture", users=900, pages=10)
+    document = json.loads(run(file, "--json", "--cache", "pages").stdout)
+    assert [cache["cache_name"] for cache in document["caches"]] == ["pages"]
+    assert {row["cache_name"] for row in document["patterns"] + document["sites"]} == {"pages"}
+    assert run(file, "--json", "--cache", "page").exit_code == 2
+
+
 def test_one_cache(tmp_path):
     file = captured(tmp_path / "app.capture", users=900, pages=10)
     result = run(file, "--cache", "users")

@@ -22,7 +22,7 @@ NARROWEST = 40
 
 @click.command()
 @click.argument("captures", nargs=-1, required=True, metavar="CAPTURE...", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print the whole report as JSON, whatever the other options.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, of all caches or of the one --cache.")
 @click.option(
     "--sort",
     type=click.Choice(SORTS),
@@ -47,7 +47,7 @@ def report(
     verbose: bool,
     alone: bool,
 ) -> None:
-    """Show what captures say: which cache, keys and lines hold the memory.
+    """Show which caches, keys and lines hold how much, as captured.
 
     CAPTURE is a file, or a folder with all its *.capture files. Several make one
     report. A single file brings along those that other processes of its run
@@ -76,12 +76,12 @@ def report(
 def _show(
     result: Report, *, as_json: bool, sort: str, top: int, cache: str | None, width: int | None, verbose: bool
 ) -> None:
-    from cachescope.report import print_report, report_to_json
+    from cachescope.report import only, print_report, report_to_json
 
-    if as_json:
-        click.echo(report_to_json(result))
-        return
     try:
+        if as_json:
+            click.echo(report_to_json(result if cache is None else only(result, cache)))
+            return
         print_report(result, width=width, top=top, cache=cache, sort=sort, verbose=verbose, file=sys.stdout)
     except UnknownCacheError as error:
         raise click.BadParameter(str(error), param_hint="--cache") from None

@@ -129,7 +129,7 @@ def _of_cache(cache: MemoryProfile, report: Report) -> Iterator[Finding]:
             f"entries; {hits}; {figures.share(fullness(cache))} full",
         )
     elif _earns_nothing(cache):
-        yield finding(FindingKind.EARNS_NOTHING, "earns nothing: hardly a lookup hits", f"{hits}; holds {size}")
+        yield finding(FindingKind.EARNS_NOTHING, "earns nothing so far: hardly a lookup hits", f"{hits}; holds {size}")
     elif _holds_unused(cache):
         yield finding(
             FindingKind.HELD_UNUSED,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 
 from rich.text import Text
@@ -28,6 +29,20 @@ def find(report: Report, name: str) -> MemoryProfile:
         if cache.cache_name == name:
             return cache
     raise UnknownCacheError(name, [cache.cache_name for cache in report.caches])
+
+
+def only(report: Report, name: str) -> Report:
+    """The same report without all other caches, for those who read it as JSON.
+
+    Raises:
+        UnknownCacheError: There is no such cache.
+    """
+    return dataclasses.replace(
+        report,
+        caches=(find(report, name),),
+        patterns=tuple(row for row in report.patterns if row.cache_name == name),
+        sites=tuple(row for row in report.sites if row.cache_name == name),
+    )
 
 
 def hotspots_of(report: Report, cache: MemoryProfile) -> tuple[tuple[MemoryHotspot, ...], tuple[MemoryHotspot, ...]]:

@@ -1,1 +1,52 @@
-"""cachescope: an in-process cache memory profiler."""
+"""cachescope profiles the memory of the caches inside a Python process.
+
+Which cache, which kind of key and which line of code holds, allocates and churns how many bytes, and how well it hits.
+"""
+
+from cachescope.instrument import instrument, uninstrument
+from cachescope.instrument.autopatch import autopatch, unpatch
+from cachescope.core.config import ProfilerConfig
+from cachescope.core.errors import (
+    CachescopeError,
+    CaptureError,
+    ConfigurationError,
+    NotACacheError,
+    NotCollectedError,
+    UnknownCacheError,
+)
+from cachescope.core.events import MemoryEventType, ProfilingLevel
+from cachescope.core.results import MemoryAllocation, MemoryHotspot, MemoryProfile, Report
+from cachescope.profiler import (
+    CacheMemoryProfiler,
+    CacheWindow,
+    current_profiler,
+    get_memory_profiler,
+    shutdown_memory_profiler,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CacheMemoryProfiler",
+    "CacheWindow",
+    "CachescopeError",
+    "CaptureError",
+    "ConfigurationError",
+    "MemoryAllocation",
+    "MemoryEventType",
+    "MemoryHotspot",
+    "MemoryProfile",
+    "NotACacheError",
+    "NotCollectedError",
+    "ProfilerConfig",
+    "ProfilingLevel",
+    "Report",
+    "UnknownCacheError",
+    "autopatch",
+    "current_profiler",
+    "get_memory_profiler",
+    "instrument",
+    "shutdown_memory_profiler",
+    "uninstrument",
+    "unpatch",
+]

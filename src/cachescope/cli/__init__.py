@@ -64,11 +64,11 @@ def version() -> str:
     "--version", is_flag=True, expose_value=False, is_eager=True, callback=_print_version, help="Show the version."
 )
 def main() -> None:
-    r"""See what the caches of a Python program hold, cost and bring.
+    """See what the caches of a Python program hold, cost and bring.
 
     \b
     cachescope run app.py            profile a program, then show the report
     cachescope run -m pytest -q      the same for a module
     cachescope report FILE           show a capture again
     CACHESCOPE=1 gunicorn app:app    profile without the command
-    """
+    """  # noqa: D301 - \b is click's sign for: keep these lines

@@ -229,11 +229,15 @@ def leave_like(status: int) -> NoReturn:
     Args:
         status: A ``Popen.returncode``; minus the number of a signal when that was the end.
     """
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError, AttributeError):
+            # Nobody reads on. Python would try again while it shuts down, and make it exit status 120.
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     if status >= 0:
         sys.exit(status)
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            stream.flush()
     with contextlib.suppress(ImportError, OSError, ValueError):
         import resource
 

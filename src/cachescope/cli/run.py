@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import shlex
 import shutil
@@ -68,7 +69,7 @@ def run(
     quiet: bool,
     program: tuple[str, ...],
 ) -> None:
-    r"""Run a program under the profiler, then show what its caches did.
+    """Run a program under the profiler, then show what its caches did.
 
     PROGRAM is a script, or a module with -m, or code with -c. All that follows
     it is passed to the program.
@@ -82,7 +83,7 @@ def run(
     Each process writes its own capture, every few seconds and at its end, so
     that a crash leaves one too. CACHESCOPE_LEVEL, CACHESCOPE_OUTPUT and other
     CACHESCOPE_... variables count where no option is given.
-    """
+    """  # noqa: D301 - \b is click's sign for: keep these lines
     arguments = _python_arguments(is_module, is_code, program)
     name = "c" if is_code else program[0]
     plan = CapturePlan.of(output or os.environ.get(f"{ENVIRONMENT_PREFIX}OUTPUT") or None, script=name)
@@ -96,10 +97,8 @@ def run(
         _show(plan, process.pid, process.returncode, _command_name(ctx), say, with_report=not no_report)
     except CachescopeError as error:
         _say(f"no report: {error}")
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, BrokenPipeError):  # enough seen; the program's status counts all the same
         pass
-    except BrokenPipeError:  # `2>&1 | head`: nobody reads on, and Python must not try again while it shuts down
-        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     leave_like(process.returncode)
 
 
@@ -119,9 +118,13 @@ def _python_arguments(is_module: bool, is_code: bool, program: tuple[str, ...]) 
 
 
 def _hint(script: str) -> str:
-    if found := None if os.path.dirname(script) else shutil.which(script):
-        return f"; did you mean {found}?"
-    return "" if "/" in script or script.endswith(".py") else f"; for a module: -m {script}"
+    if os.path.basename(script) != script:
+        return ""
+    with contextlib.suppress(ImportError, ValueError, AttributeError):
+        if script.isidentifier() and importlib.util.find_spec(script):
+            return f"; did you mean the module? That is: -m {script}"
+    found = shutil.which(script)
+    return f"; did you mean {found}?" if found else ""
 
 
 def profiler_settings(level: str | None, plan: CapturePlan) -> dict[str, str]:
@@ -270,10 +273,10 @@ def _show(
         for problem in problems:
             _say(problem)
         if report is not None:
-            sys.stdout.flush()
-            _print(report)
             if not report.caches:
                 _say(*NOTHING_CACHED)
+            if report.caches or report.notes or any(process.faults for process in report.processes):
+                _print(report)
     shown = shlex.quote(_relative(captures[0]))
     say(
         *([f"{len(captures)} processes wrote captures; the report is of all of them"] if len(captures) > 1 else []),

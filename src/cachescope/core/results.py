@@ -141,7 +141,7 @@ class MemoryProfile(Result):
     where: str
     """The line that made it, such as ``shop/users.py:14``."""
     hotspots: tuple[MemoryHotspot, ...] = ()
-    events: tuple[MemoryAllocation, ...] = ()
+    events: tuple[MemoryAllocation, ...] = dataclasses.field(default=(), repr=False)
     value_types: tuple[ValueType, ...] = ()
     sampling_rate: float = 1.0
     """Share of the keys that are followed one by one; 1.0 means that figures by pattern and line are exact."""

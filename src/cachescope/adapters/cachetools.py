@@ -1,0 +1,184 @@
+"""cachetools 5.5 to 8: ``Cache`` and its subclasses, those of users too; ``@cached`` and ``@cachedmethod`` through their cache.
+
+Sees: hits, misses, sets, replacements, deletes, evictions, expirations, clears; also those inside the library.
+
+Does not see: methods captured before patching (bound methods, default arguments of a user's class), a
+``cachetools.func`` cache made with ``maxsize=None`` (a plain dict), and entries put past the methods.
+
+Hooks, on every class that defines them:
+
+``__getitem__``
+    A lookup. Subclasses captured the base's at definition time, so patching ``Cache`` alone sees nothing; and
+    ``popitem`` and ``expire`` look ``Cache.__getitem__`` up when called, so those reads must not count.
+``get``
+    Only on ``Cache``: a missed get never reaches ``__getitem__``. ``_TimedCache.get`` calls this one.
+``__setitem__``, ``__delitem__``, ``popitem``, ``expire``
+    popitem inside a set is an eviction; expire, also from ``len()`` and ``repr()``, is an expiration.
+``pop``, ``setdefault``, ``clear``
+    Compound; ``clear`` and ``popitem`` are put on ``Cache`` too where it inherits them from MutableMapping.
+``__missing__``
+    Only where a user's class overrides it: what it returns was missed.
+``__init__``, ``__copy__``, ``__setstate__``, ``__reduce_ex__``
+    New objects are met at once, copies as objects of their own; pickles hold nothing of ours.
+
+Bytes: measured; ``getsizeof``, whose unit is its owner's choice, is shown beside them.
+Read from the side: ``_Cache__data``, the same name in all four versions; ``len()`` and ``currsize`` would expire entries.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import OrderedDict, deque
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from cachescope.adapters.contract import Adapter, Patch
+from cachescope.core import hooks, sites
+
+HOOKED = {
+    "__getitem__": "lookup",
+    "__setitem__": "set",
+    "__delitem__": "delete",
+    "get": "get",
+    "pop": "pop",
+    "setdefault": "setdefault",
+    "popitem": "popitem",
+    "expire": "expire",
+    "clear": "clear",
+}
+"""Kinds of the library's own methods; a user's override has the kind with ``_open``, where there is one."""
+LIFE = {"__init__": "init", "__copy__": "copy", "__setstate__": "setstate", "__reduce_ex__": "reduce"}
+_OPEN = {"__getitem__": "lookup_open", "__setitem__": "set_open", "__delitem__": "delete_open", "get": "get_open"}
+_LINK_BYTES = 72 + 16
+"""A link of the time-aware and LFU caches: five slots and a GC header."""
+
+
+class CachetoolsAdapter(Adapter):
+    """See the module's docstring."""
+
+    name = "cachetools"
+    module = "cachetools"
+    distribution = "cachetools"
+    supported = ((5, 5), (9,))
+    order = 10
+    cannot_see = (
+        "calls through methods captured before patching (bound methods, default arguments)",
+        "cachetools.func caches with maxsize=None: they are plain dicts",
+    )
+
+    def recognises(self, obj: Any) -> bool:
+        """Whether *obj* is an instance of ``cachetools.Cache``."""
+        module = sys.modules.get("cachetools")
+        return module is not None and isinstance(obj, module.Cache)
+
+    def patches(self) -> Iterator[Patch]:
+        """Every class of the library, and every user's class there is."""
+        base = self._base()
+        _know_the_library(base)
+        yield from self.later_patches(base)
+        seen: set[type] = set()
+        waiting = list(base.__subclasses__())
+        while waiting:
+            cls = waiting.pop(0)
+            if cls not in seen and not getattr(cls, "_cachescope_made", False):
+                seen.add(cls)
+                waiting.extend(cls.__subclasses__())
+                yield from self.later_patches(cls)
+
+    def later_patches(self, cls: type) -> Iterator[Patch]:
+        """What *cls* itself defines; for ``Cache``, also what it inherits from MutableMapping."""
+        stock = is_stock(cls)
+        is_base = cls is self._base()
+        for method, kind in {**HOOKED, **LIFE}.items():
+            defined = method in vars(cls)
+            if not defined and not (is_base and hasattr(cls, method) and method != "__copy__"):
+                continue
+            if is_base and not defined and method == "__setstate__":
+                continue
+            if stock and not is_base and method in ("get", "pop", "setdefault", "__init__"):
+                continue  # _TimedCache's call Cache's
+            yield Patch(cls, method, kind if stock else _OPEN.get(method, kind))
+        if not stock and "__missing__" in vars(cls):
+            yield Patch(cls, "__missing__", "missing_open")
+
+    def in_place(self, obj: Any) -> Mapping[str, str] | None:
+        """One table over the whole line of classes of *obj*."""
+        cls = type(obj)
+        _know_the_library(self._base())
+        out: dict[str, str] = {}
+        for method, kind in HOOKED.items():
+            owner = next((c for c in cls.__mro__ if method in vars(c)), None)
+            if owner is not None:
+                out[method] = kind if is_stock(owner) else _OPEN.get(method, kind)
+        owner = next(c for c in cls.__mro__ if "__missing__" in vars(c))
+        if not is_stock(owner):
+            out["__missing__"] = "missing_open"
+        for method, kind in LIFE.items():
+            if method in ("__copy__", "__setstate__") and hasattr(cls, method):
+                out[method] = kind
+        return out
+
+    def proxied(self, obj: Any) -> Mapping[str, tuple[str, Any]] | None:
+        """The class's own methods, run with the proxy as ``self``, so that what they call on it is seen."""
+        cls = type(obj)
+        table = self.in_place(obj) or {}
+        return {m: (kind, getattr(cls, m)) for m, kind in table.items() if m not in LIFE}
+
+    def entries(self, obj: Any) -> Mapping[Any, Any] | None:
+        """``_Cache__data``."""
+        found = getattr(obj, "_Cache__data", None)
+        return found if isinstance(found, dict) else None
+
+    def container_bytes(self, obj: Any) -> int:
+        """The dicts, orders, heaps and links that the cache keeps beside its entries."""
+        attributes = obj.__dict__
+        links = 0
+        total = 0
+        for name, value in list(attributes.items()):
+            if type(value) is dict or type(value) is OrderedDict:
+                total += value.__sizeof__() - type(value)().__sizeof__()
+                if name.endswith(("__links", "__items")):
+                    links = dict.__len__(value)
+            elif type(value) in (list, deque):
+                total += value.__sizeof__() - type(value)().__sizeof__()
+        return total + links * _LINK_BYTES
+
+    def limits(self, obj: Any) -> tuple[float | None, float | None]:
+        """``maxsize``, and ``currsize`` when a ``getsizeof`` gives it another unit; neither is asked of the cache."""
+        attributes = obj.__dict__
+        most = attributes.get("_Cache__maxsize")
+        own = attributes.get("_Cache__currsize") if isinstance(attributes.get("_Cache__size"), dict) else None
+        return (float(most) if isinstance(most, (int, float)) else None), (
+            float(own) if isinstance(own, (int, float)) else None
+        )
+
+    def describe(self, cls: type) -> str:
+        """``cachetools.LRUCache``, or the user's class and the library's behind it."""
+        stock = next((c for c in cls.__mro__ if is_stock(c)), cls)
+        shown = f"cachetools.{stock.__name__}"
+        return shown if stock is cls else f"{cls.__qualname__}({shown})"
+
+    def _base(self) -> type:
+        base: type = sys.modules["cachetools"].Cache
+        return base
+
+
+def is_stock(cls: type) -> bool:
+    """Whether *cls* is the library's own."""
+    module = getattr(cls, "__module__", None) or ""
+    return module == "cachetools" or module.startswith(("cachetools.", "collections", "_collections_abc"))
+
+
+def _know_the_library(base: type) -> None:
+    """Its frames are no call sites, and its locking wrappers have missed before they call ``setdefault``."""
+    filename = getattr(sys.modules["cachetools"], "__file__", None)
+    if filename:
+        folder = filename.rsplit("__init__", 1)[0]
+        if folder not in sites.plumbing_folders:
+            sites.plumbing_folders.append(folder)
+    hooks.missed_before_setdefault.update(
+        f"cachetools.{name}" for name in ("_cached", "_cachedmethod", "_decorator", "_decorators", "_descriptor")
+    )
+
+
+ADAPTER = CachetoolsAdapter()

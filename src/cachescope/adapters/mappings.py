@@ -1,0 +1,135 @@
+"""Dicts and what behaves like them: ``dict``, ``OrderedDict``, ``defaultdict``, ``UserDict`` and subclasses.
+
+Sees: look-ups, sets, deletes, ``pop``, ``popitem``, ``setdefault``, ``update``, ``|=``, ``clear``. A subclass that drops an
+entry while another one is set has evicted it.
+
+Does not see: what goes past the proxy of an exact dict (those who hold the dict itself), ``dict.__setitem__(d, …)``,
+iteration, ``in``; and reads by ``items()``, ``values()``, ``dict(d)`` are no look-ups.
+
+A subclass that takes attributes is changed in place; an exact ``dict``, ``OrderedDict`` or ``defaultdict`` can only be
+proxied. Methods written in C call nothing on ``self``, so ``update`` looks at the keys it was given before and after.
+``__iter__`` and ``keys`` are left alone: overriding them would turn ``dict(d)`` and ``{**d}`` into n reads.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, UserDict, defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+from cachescope.adapters.contract import Adapter
+
+_FLAT = {
+    "__getitem__": "lookup",
+    "__setitem__": "set",
+    "__delitem__": "delete",
+    "get": "get_flat",
+    "pop": "pop",
+    "popitem": "popitem",
+    "setdefault": "setdefault",
+    "update": "update",
+    "clear": "clear",
+    "__ior__": "update",
+}
+"""Kinds of methods that are written in C."""
+_OPEN = {
+    "__getitem__": "lookup_open",
+    "__setitem__": "set_open",
+    "__delitem__": "delete_open",
+    "get": "get_open",
+    "pop": "pop",
+    "popitem": "popitem",
+    "setdefault": "setdefault",
+    "update": "update",
+    "clear": "clear",
+    "__ior__": "update",
+}
+"""Kinds of methods that a class written in Python defines."""
+_EXACT = (dict, OrderedDict, defaultdict)
+
+
+class MappingsAdapter(Adapter):
+    """See the module's docstring."""
+
+    name = "mappings"
+    order = 20
+    cannot_see = ("what goes to an exact dict past its proxy", "dict.__setitem__(d, key, value) called on the class")
+
+    def recognises(self, obj: Any) -> bool:
+        """Whether *obj* is a dict or a UserDict, or of a subclass."""
+        return isinstance(obj, (dict, UserDict))
+
+    def in_place(self, obj: Any) -> Mapping[str, str] | None:
+        """A table for subclasses and UserDicts; exact types of C refuse."""
+        cls = type(obj)
+        if cls in _EXACT:
+            return None
+        table: dict[str, str] = {}
+        for method in _FLAT:
+            owner = next((c for c in cls.__mro__ if method in vars(c)), None)
+            if owner is None:
+                continue
+            written_in_c = owner in _EXACT
+            table[method] = (_FLAT if written_in_c else _OPEN)[method]
+            if owner is UserDict and method in ("__getitem__", "__setitem__", "__delitem__"):
+                table[method] = _FLAT[method]
+            if not written_in_c and owner.__module__ == "collections.abc" and method in ("update", "setdefault"):
+                del table[method]  # they go through self[key], which counts
+        missing = next((c for c in cls.__mro__ if "__missing__" in vars(c)), None)
+        if missing is defaultdict:
+            if table["__getitem__"] == "lookup":
+                table["__getitem__"] = "lookup_default"
+        elif missing is not None:
+            table["__missing__"] = "missing_open"
+        return table
+
+    def proxied(self, obj: Any) -> Mapping[str, tuple[str, Any]] | None:
+        """The dict's own methods, run on the dict behind the proxy; for classes in Python, run on the proxy."""
+        cls = type(obj)
+        table = self.in_place(obj) if cls not in _EXACT else dict(_FLAT)
+        if table is None:
+            return None
+        if cls is defaultdict:
+            table = {**table, "__getitem__": "lookup_default"}
+        methods: dict[str, tuple[str, Any]] = {}
+        for method, kind in table.items():
+            original = getattr(cls, method)
+            owner = next(c for c in cls.__mro__ if method in vars(c))
+            if owner in _EXACT:
+                original = _ior_behind if method == "__ior__" else _behind(original)
+            elif method == "__ior__":
+                original = _ior_behind
+            methods[method] = (kind, original)
+        return methods
+
+    def entries(self, obj: Any) -> Mapping[Any, Any] | None:
+        """The dict itself, or the one inside a UserDict."""
+        found = obj if isinstance(obj, dict) else getattr(obj, "data", None)
+        return found if isinstance(found, dict) else None
+
+    def container_bytes(self, obj: Any) -> int:
+        """The hash table, and an OrderedDict's links, above those of an empty one."""
+        entries = self.entries(getattr(obj, "__wrapped__", obj))
+        if entries is None:
+            return 0
+        ordered = isinstance(entries, OrderedDict)
+        sizeof, empty = (OrderedDict.__sizeof__, OrderedDict()) if ordered else (dict.__sizeof__, {})
+        return int(sizeof(entries) - sizeof(empty))
+
+
+def _behind(method: Any) -> Any:
+    def original(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return method(self.__wrapped__, *args, **kwargs)
+
+    original.__name__ = method.__name__
+    original.__doc__ = method.__doc__
+    return original
+
+
+def _ior_behind(self: Any, other: Any) -> Any:
+    inner = self.__wrapped__
+    inner |= other
+    return self
+
+
+ADAPTER = MappingsAdapter()

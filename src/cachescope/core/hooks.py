@@ -1,0 +1,937 @@
+"""The only maker of hot closures: a row of an adapter's table becomes a function that counts and calls the original.
+
+``make_hook(kind, original, meet)`` gives a plain function with the original's signature. It is the one seam that a
+compiled hook would replace.
+
+How the hooks hold the bar (PERF sections 1 to 3): one attribute look-up finds the state; a lookup is one increment and a
+call; nothing reads a clock; what a call means is settled after the original returned, by what the cache holds then.
+``state.busy`` is empty unless something is up (a thread is inside a mutation, reads are being sampled, or the state was
+released), so one truth test on the read path covers all of it.
+
+Rules for nested calls on one object (INTERCEPTION section 2; a frame is what a thread is in the middle of):
+
+* inside a stock set, popitem, expire, delete or clear, reads are the library's own and no lookups;
+* an entry that leaves inside a set of another key was evicted; inside expire, it expired; inside clear, it was cleared;
+* whoever commits first marks the frame, so that an overriding method and the ``super()`` it calls count once.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Mapping
+from threading import get_ident
+from typing import Any
+
+from cachescope.core import batch as b
+from cachescope.core.faults import swallow
+from cachescope.core.state import (
+    ARMED,
+    ATTRIBUTE,
+    CAUSE,
+    CLEAR,
+    COMMITTED,
+    DELETE_OPEN,
+    EXPIRE,
+    FOLLOW_ALL,
+    FOLLOW_MIX,
+    GET,
+    KEY,
+    LOOKED,
+    LOOKUP,
+    MISSING,
+    OP,
+    OWN_KEY_LEFT,
+    PARENT,
+    POP,
+    POPITEM,
+    RETIRED,
+    SET,
+    SET_OPEN,
+    SETDEFAULT,
+    UPDATE,
+    Frame,
+    State,
+)
+
+Hook = Callable[..., Any]
+Meet = Callable[[Any], State]
+"""Finds or makes the state of an object that has none yet; never raises."""
+
+_dict_get = dict.get
+_getrefcount = sys.getrefcount
+_LARGE_BYTES = 4_096
+_INNER = frozenset((SET, POPITEM, EXPIRE, CLEAR, LOOKUP))
+"""Operations inside which a read is the library's own."""
+missed_before_setdefault: set[str] = set()
+"""Modules whose ``setdefault`` follows a miss that was counted already; adapters add to it."""
+
+KINDS: dict[str, Callable[[Any, Meet], Hook]] = {}
+"""The closed set of kinds, filled below and in :mod:`cachescope.core.async_hooks`."""
+
+
+def make_hook(kind: str, original: Any, meet: Meet) -> Hook:
+    """Make the hook of one method.
+
+    Args:
+        kind: What a call of the method means; one of :data:`KINDS`. A kind ending in ``_open`` is for a method that a user's
+            class overrides, which may or may not call the library's own.
+        original: The function to call.
+        meet: Finds the state of an object that is met for the first time.
+
+    Returns:
+        A function that looks like *original* (name, docstring, signature, ``__wrapped__``).
+    """
+    hook = KINDS[kind](original, meet)
+    functools.update_wrapper(hook, original)
+    return hook
+
+
+def _kind(name: str) -> Callable[[Callable[[Any, Meet], Hook]], Callable[[Any, Meet], Hook]]:
+    def register(maker: Callable[[Any, Meet], Hook]) -> Callable[[Any, Meet], Hook]:
+        KINDS[name] = maker
+        return maker
+
+    return register
+
+
+# Lookups
+
+
+@_kind("lookup")
+def _lookup(original: Any, meet: Meet) -> Hook:
+    def __getitem__(self: Any, key: Any) -> Any:
+        try:
+            state = self._self_cachescope
+            busy = state.busy
+        except AttributeError:
+            state = meet(self)
+            busy = state.busy
+        if busy:
+            return _busy_lookup(state, original, self, key)
+        state.lookups += 1
+        try:
+            return original(self, key)
+        except KeyError:
+            state.misses += 1
+            raise
+        except BaseException:
+            state.lookups -= 1
+            raise
+
+    return __getitem__
+
+
+def _busy_lookup(state: State, original: Any, self: Any, key: Any) -> Any:
+    busy = state.busy
+    frame = busy.get(get_ident())
+    if frame is not None:
+        if frame[OP] in _INNER:
+            try:
+                return original(self, key)
+            except KeyError:
+                frame[LOOKED] = True  # tells an overriding __getitem__ that this was a miss, even if it hides it
+                raise
+        frame[LOOKED] = True
+    elif RETIRED in busy:
+        return original(self, key)
+    state.lookups += 1
+    try:
+        value = original(self, key)
+    except KeyError:
+        state.misses += 1
+        if ARMED in busy:
+            _sample(state, key, False)
+        raise
+    except BaseException:
+        state.lookups -= 1
+        raise
+    if ARMED in busy:
+        _sample(state, key, True)
+    return value
+
+
+def _sample(state: State, key: Any, hit: bool) -> None:
+    try:
+        state.note_read(key, hit)
+    except Exception as error:
+        swallow("read sample", error)
+
+
+@_kind("lookup_open")
+def _lookup_open(original: Any, meet: Meet) -> Hook:
+    """``__getitem__`` as a user's class overrides it: one lookup, whatever it calls inside."""
+
+    def __getitem__(self: Any, key: Any) -> Any:
+        state = state_of(self, meet)
+        frame = state.frame()
+        if RETIRED in state.busy or (frame is not None and frame[OP] in _INNER):
+            return original(self, key)
+        if frame is not None:
+            frame[LOOKED] = True
+        mine = state.push(LOOKUP, key, b.DELETED)
+        state.lookups += 1
+        hit = False
+        try:
+            value = original(self, key)
+            hit = not mine[LOOKED]  # __missing__ ran: it marks the frame
+        except KeyError:
+            raise
+        except BaseException:
+            if not mine[LOOKED]:
+                state.lookups -= 1
+                hit = True
+            raise
+        finally:
+            state.pop(mine)
+            if not hit:
+                state.misses += 1
+            if ARMED in state.busy:
+                _sample(state, key, hit)
+        return value
+
+    return __getitem__
+
+
+@_kind("missing_open")
+def _missing_open(original: Any, meet: Meet) -> Hook:
+    """``__missing__`` as a user's class overrides it: what it returns was missed all the same."""
+
+    def __missing__(self: Any, key: Any) -> Any:
+        state = state_of(self, meet)
+        frame = state.frame()
+        if RETIRED in state.busy or (frame is not None and frame[OP] in _INNER and frame[OP] != LOOKUP):
+            return original(self, key)
+        overridden = frame is not None and frame[OP] == LOOKUP
+        if overridden:
+            frame[LOOKED] = True  # the hook of the overriding __getitem__ counts
+        mine = state.push(GET, key, b.DELETED)  # what a loader reads and sets are operations of their own
+        try:
+            value = original(self, key)
+        except KeyError:
+            raise  # the hook of __getitem__ counts what comes through it as KeyError
+        except BaseException:
+            if not overridden:
+                state.lookups += 1
+                state.misses += 1
+            raise
+        finally:
+            state.pop(mine)
+        if not overridden:
+            state.misses += 1
+        return value
+
+    return __missing__
+
+
+@_kind("get")
+def _get(original: Any, meet: Meet) -> Hook:
+    """A stock ``get`` that calls ``self[key]`` when the key is there: the hook only has to see the misses."""
+
+    def get(self: Any, key: Any, default: Any = None) -> Any:
+        value = original(self, key, MISSING)
+        if value is not MISSING:
+            return value
+        try:
+            state = self._self_cachescope
+            busy = state.busy
+        except AttributeError:
+            state = meet(self)
+            busy = state.busy
+        if busy:
+            _busy_get(state, key, False)
+        else:
+            state.lookups += 1
+            state.misses += 1
+        return default
+
+    return get
+
+
+def _busy_get(state: State, key: Any, hit: bool) -> None:
+    frame = state.frame()
+    if frame is not None:
+        if frame[OP] in _INNER:
+            return
+        frame[LOOKED] = True
+    elif RETIRED in state.busy:
+        return
+    _count_lookup(state, key, hit)
+
+
+@_kind("get_flat")
+def _get_flat(original: Any, meet: Meet) -> Hook:
+    """A ``get`` written in C, which calls nothing on ``self``."""
+
+    def get(self: Any, key: Any, default: Any = None, /) -> Any:
+        value = original(self, key, MISSING)
+        state = state_of(self, meet)
+        if state.busy:
+            _busy_get(state, key, value is not MISSING)
+        else:
+            state.lookups += 1
+            if value is MISSING:
+                state.misses += 1
+        return default if value is MISSING else value
+
+    return get
+
+
+@_kind("lookup_default")
+def _lookup_default(original: Any, meet: Meet) -> Hook:
+    """``__getitem__`` of a defaultdict: a miss makes an entry."""
+
+    def __getitem__(self: Any, key: Any) -> Any:
+        state = owned_state(self, meet)
+        if RETIRED in state.busy:
+            return original(self, key)
+        try:
+            old = peek(state, self, key)
+        except Exception:
+            return original(self, key)
+        try:
+            return original(self, key)
+        finally:
+            _count_lookup(state, key, old is not MISSING)
+            if old is MISSING:
+                _settle_open_set(state, self, key, old)
+
+    return __getitem__
+
+
+@_kind("get_open")
+def _get_open(original: Any, meet: Meet) -> Hook:
+    """A ``get`` of any make: one lookup, a hit when the key is in the cache or an inner read hit."""
+
+    def get(self: Any, key: Any, *args: Any, **kwargs: Any) -> Any:
+        state = state_of(self, meet)
+        frame = state.frame()
+        if RETIRED in state.busy or (frame is not None and frame[OP] in (*_INNER, GET)):
+            return original(self, key, *args, **kwargs)
+        if frame is not None:
+            frame[LOOKED] = True
+        resident = peek(state, self, key) is not MISSING
+        mine = state.push(GET, key, b.DELETED)
+        try:
+            value = original(self, key, *args, **kwargs)
+        finally:
+            state.pop(mine)
+        if not mine[LOOKED]:
+            _count_lookup(state, key, resident and peek(state, self, key) is not MISSING)
+        return value
+
+    return get
+
+
+def _count_lookup(state: State, key: Any, hit: bool) -> None:
+    state.lookups += 1
+    if not hit:
+        state.misses += 1
+    if ARMED in state.busy:
+        _sample(state, key, hit)
+
+
+# Sets
+
+
+@_kind("set")
+def _set(original: Any, meet: Meet) -> Hook:
+    normal_references = _NORMAL_REFERENCES
+
+    def __setitem__(self: Any, key: Any, value: Any, *extra: Any) -> Any:
+        try:
+            state = self._self_cachescope
+            if state.owner != id(self):
+                state = meet(self)
+        except AttributeError:
+            state = meet(self)
+        busy = state.busy
+        ident = get_ident()
+        if extra or ident in busy or RETIRED in busy:
+            return _nested_set(state, original, self, key, value, extra)
+        data = state.data
+        if data is None:
+            data = self
+        try:
+            old = _dict_get(data, key, MISSING)
+        except Exception:  # unhashable, or __hash__ or __eq__ raised: the original says so itself
+            return original(self, key, value)
+        frame = [SET, key, 0, 1, None, False, False]
+        busy[ident] = frame
+        try:
+            result = original(self, key, value)
+        except BaseException:
+            busy.pop(ident, None)
+            _settle_failed_set(state, data, key, old, frame)
+            raise
+        busy.pop(ident, None)
+        try:
+            new = _dict_get(data, key, MISSING)
+            if (
+                (old is MISSING or frame[6])
+                and state.plain
+                and (type(new) is bytes or (type(new) is str and new.isascii()))
+                and type(key) is str
+                and key.isascii()
+            ):
+                size = new.__sizeof__()
+                if size < _LARGE_BYTES and _getrefcount(new) <= normal_references:
+                    size += key.__sizeof__()
+                    state.sets += 1
+                    state.live_bytes += size
+                    if state.live_bytes > state.peak_bytes:
+                        state.peak_bytes = state.live_bytes
+                    key_hash = hash(key)
+                    if key_hash * FOLLOW_MIX % FOLLOW_ALL < state.follow_below:
+                        sites = state.sites
+                        site = 0 if sites is None else sites.here()
+                        state.batch.put((4, state.serial, key_hash, key, size, site, ident))
+                    return result
+            if new is not MISSING:
+                old = MISSING if frame[6] else old
+                state.commit_set(key, new, old, _getrefcount(new) > normal_references)
+            elif old is not MISSING and not frame[6]:
+                state.commit_removal(key, old, b.EXPIRED)
+        except Exception as error:
+            swallow("set", error)
+        return result
+
+    return __setitem__
+
+
+def _settle_failed_set(state: State, data: Any, key: Any, old: Any, frame: Frame) -> None:
+    """A set raised: account for what it did to the key before it did."""
+    try:
+        new = _dict_get(data, key, MISSING)
+        if frame[OWN_KEY_LEFT]:
+            old = MISSING
+        if new is old:
+            return
+        if new is MISSING:
+            state.commit_removal(key, old, b.EVICTED)
+        else:
+            state.commit_set(key, new, old, False)
+    except Exception as error:
+        swallow("failed set", error)
+
+
+def _nested_set(state: State, original: Any, self: Any, key: Any, value: Any, extra: tuple[Any, ...]) -> Any:
+    """A set inside another operation of the same thread on the same object."""
+    frame = state.frame()
+    if RETIRED in state.busy or (frame is not None and frame[OP] in _PASS_POPITEM):
+        return original(self, key, value, *extra)
+    try:
+        old = peek(state, self, key)
+    except Exception:
+        return original(self, key, value, *extra)
+    mine = state.push(SET, key, b.EVICTED)
+    try:
+        result = original(self, key, value, *extra)
+    except BaseException:
+        state.pop(mine)
+        if state.record is not None:
+            _settle_failed_set(state, state.data if state.data is not None else self, key, old, mine)
+        raise
+    state.pop(mine)
+    if frame is not None:
+        frame[COMMITTED] += 1
+    _settle_set(state, self, key, old, mine)
+    return result
+
+
+def _settle_set(state: State, self: Any, key: Any, old: Any, frame: Frame) -> None:
+    try:
+        new = peek(state, self, key)
+        if frame[OWN_KEY_LEFT]:
+            old = MISSING
+        if new is not MISSING:
+            state.commit_set(key, new, old, _getrefcount(new) > _NORMAL_REFERENCES)
+        elif old is not MISSING:
+            state.commit_removal(key, old, b.EXPIRED)
+    except Exception as error:
+        swallow("set", error)
+
+
+@_kind("set_open")
+def _set_open(original: Any, meet: Meet) -> Hook:
+    """``__setitem__`` as a user's class overrides it; if the library's own runs inside, that one commits."""
+
+    def __setitem__(self: Any, key: Any, value: Any, *args: Any, **kwargs: Any) -> Any:
+        state = owned_state(self, meet)
+        frame = state.frame()
+        if RETIRED in state.busy or (frame is not None and frame[OP] in (SET, SET_OPEN, CLEAR, EXPIRE, POPITEM)):
+            return original(self, key, value, *args, **kwargs)
+        try:
+            old = peek(state, self, key)
+        except Exception:
+            return original(self, key, value, *args, **kwargs)
+        mine = state.push(SET_OPEN, key, b.EVICTED)
+        try:
+            result = original(self, key, value, *args, **kwargs)
+        finally:
+            state.pop(mine)
+            if not mine[COMMITTED]:
+                _settle_open_set(state, self, key, MISSING if mine[OWN_KEY_LEFT] else old)
+        return result
+
+    return __setitem__
+
+
+def _settle_open_set(state: State, self: Any, key: Any, old: Any) -> None:
+    try:
+        new = peek(state, self, key)
+        if new is MISSING:
+            if old is not MISSING:
+                state.commit_removal(key, old, b.DELETED)
+            else:
+                _find_stored_elsewhere(state, self)
+        elif new is not old or old is MISSING:
+            state.commit_set(key, new, old, False)
+    except Exception as error:
+        swallow("set", error)
+
+
+def _find_stored_elsewhere(state: State, self: Any) -> None:
+    """An overriding set stored under another key (lower case, a prefix, …): it is the newest one."""
+    data = self if state.data is None else state.data
+    if dict.__len__(data) > state.entries:
+        key = next(dict.__reversed__(data))
+        state.commit_set(key, _dict_get(data, key, MISSING), MISSING, False)
+
+
+@_kind("setdefault")
+def _setdefault(original: Any, meet: Meet) -> Hook:
+    """``setdefault``: a hit, or a miss and a set."""
+
+    def setdefault(self: Any, key: Any, *args: Any, **kwargs: Any) -> Any:
+        state = owned_state(self, meet)
+        frame = state.frame()
+        if RETIRED in state.busy or (frame is not None and frame[OP] in _INNER):
+            return original(self, key, *args, **kwargs)
+        try:
+            old = peek(state, self, key)
+        except Exception:
+            return original(self, key, *args, **kwargs)
+        mine = state.push(SETDEFAULT, key, b.EVICTED)
+        try:
+            result = original(self, key, *args, **kwargs)
+        finally:
+            state.pop(mine)
+        try:
+            if not mine[LOOKED]:  # no self[key] ran inside: it was absent, or the type is written in C
+                hit = old is not MISSING and not mine[COMMITTED]
+                if hit or not _miss_was_counted():
+                    _count_lookup(state, key, hit)
+            if not mine[COMMITTED]:
+                _settle_open_set(state, self, key, MISSING if mine[OWN_KEY_LEFT] else old)
+        except Exception as error:
+            swallow("setdefault", error)
+        return result
+
+    return setdefault
+
+
+def _miss_was_counted() -> bool:
+    """Whether the caller is a memoising wrapper that has looked the key up before (``@cached(lock=)``)."""
+    return sys._getframe(2).f_globals.get("__name__") in missed_before_setdefault
+
+
+# Removals
+
+
+@_kind("delete")
+def _delete(original: Any, meet: Meet) -> Hook:
+    def __delitem__(self: Any, key: Any, *extra: Any) -> Any:
+        try:
+            state = self._self_cachescope
+            if state.owner != id(self):
+                state = meet(self)
+        except AttributeError:
+            state = meet(self)
+        data = state.data
+        if data is None:
+            data = self
+        busy = state.busy
+        frame = None
+        if busy:
+            if RETIRED in busy:
+                return original(self, key, *extra)
+            frame = busy.get(get_ident())
+        try:
+            value = _dict_get(data, key, MISSING)
+        except Exception:  # unhashable, or __hash__ or __eq__ raised: the original says so itself
+            return original(self, key, *extra)
+        try:
+            result = original(self, key, *extra)
+        except BaseException:
+            _settle_removal(state, self, key, value, b.EXPIRED, frame)  # a TTL cache removes the entry, then raises
+            raise
+        try:
+            if value is MISSING:
+                return result
+            cause = 0 if frame is None else _cause_inside(frame, key)
+            if (
+                state.plain
+                and (type(value) is bytes or (type(value) is str and value.isascii()))
+                and type(key) is str
+                and key.isascii()
+            ):
+                size = value.__sizeof__()
+                size += key.__sizeof__()
+                if cause == 1:
+                    state.evictions += 1
+                    state.evicted_bytes += size
+                elif cause == 0:
+                    state.deletes += 1
+                    state.deleted_bytes += size
+                elif cause == 2:
+                    state.expirations += 1
+                    state.expired_bytes += size
+                else:
+                    state.cleared += 1
+                    state.cleared_bytes += size
+                state.live_bytes -= size
+                key_hash = hash(key)
+                if key_hash * FOLLOW_MIX % FOLLOW_ALL < state.follow_below:
+                    state.batch.put((cause, state.serial, key_hash, None, size, 0, get_ident()))
+            else:
+                state.commit_removal(key, value, cause)
+        except Exception as error:
+            swallow("delete", error)
+        return result
+
+    return __delitem__
+
+
+def _cause_inside(frame: Frame, key: Any) -> int:
+    """Why an entry leaves inside *frame*; tells every set around that it was its own key, where it was."""
+    op = frame[OP]
+    cause: int = frame[CAUSE]
+    if op == SET:
+        if frame[KEY] is key or frame[KEY] == key:
+            frame[OWN_KEY_LEFT] = True
+        return cause
+    if op == SET_OPEN:
+        if frame[KEY] is key or frame[KEY] == key:
+            cause = b.DELETED  # an overriding __setitem__ that deletes before it sets
+    else:
+        frame[COMMITTED] += 1
+    around: Frame | None = frame
+    while around is not None:
+        if around[OP] in _SETTING and (around[KEY] is key or around[KEY] == key):
+            around[OWN_KEY_LEFT] = True
+        around = around[PARENT]
+    return cause
+
+
+def _settle_removal(state: State, self: Any, key: Any, value: Any, cause: int, frame: Frame | None) -> None:
+    """Commit a removal that no hook inside has committed, if there was one."""
+    try:
+        if value is not MISSING and state.record is not None and peek(state, self, key) is MISSING:
+            if frame is not None:
+                inside = _cause_inside(frame, key)
+                cause = inside if cause != b.EXPIRED else cause
+            state.commit_removal(key, value, cause)
+    except Exception as error:
+        swallow("removal", error)
+
+
+@_kind("delete_open")
+def _delete_open(original: Any, meet: Meet) -> Hook:
+    """``__delitem__`` as a user's class overrides it; if the library's own runs inside, that one commits."""
+
+    def __delitem__(self: Any, key: Any, *args: Any, **kwargs: Any) -> Any:
+        state = owned_state(self, meet)
+        frame = state.frame()
+        if RETIRED in state.busy or (frame is not None and frame[OP] == DELETE_OPEN):
+            return original(self, key, *args, **kwargs)
+        try:
+            value = peek(state, self, key)
+        except Exception:
+            return original(self, key, *args, **kwargs)
+        mine = state.push(DELETE_OPEN, key, _cause_at(frame, key))
+        try:
+            return original(self, key, *args, **kwargs)
+        finally:
+            state.pop(mine)
+            if not mine[COMMITTED]:
+                _settle_removal(state, self, key, value, mine[CAUSE], frame)
+
+    return __delitem__
+
+
+def _cause_at(frame: Frame | None, key: Any) -> int:
+    """Why an entry would leave by a removal that begins inside *frame*."""
+    if frame is None:
+        return b.DELETED
+    if frame[OP] in _SETTING and (frame[KEY] is key or frame[KEY] == key) and key is not None:
+        return b.DELETED
+    return b.EVICTED if frame[OP] in _SETTING else int(frame[CAUSE])
+
+
+@_kind("pop")
+def _pop(original: Any, meet: Meet) -> Hook:
+    """``pop``: a hit and a delete, or a miss."""
+
+    def pop(self: Any, key: Any, *args: Any, **kwargs: Any) -> Any:
+        state = owned_state(self, meet)
+        frame = state.frame()
+        if RETIRED in state.busy or (frame is not None and (frame[OP] in _PASS_POPITEM or frame[OP] == POP)):
+            return original(self, key, *args, **kwargs)
+        try:
+            value = peek(state, self, key)
+        except Exception:
+            return original(self, key, *args, **kwargs)
+        cause = _cause_at(frame, key)
+        mine = state.push(POP, key, cause)
+        error: BaseException | None = None
+        try:
+            return original(self, key, *args, **kwargs)
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            state.pop(mine)
+            if not mine[LOOKED] and cause == b.DELETED and (error is None or isinstance(error, KeyError)):
+                _count_lookup(state, key, value is not MISSING and peek(state, self, key) is MISSING)
+            if not mine[COMMITTED]:
+                _settle_removal(state, self, key, value, cause, frame)
+            del error  # it refers to this frame
+
+    return pop
+
+
+@_kind("popitem")
+def _popitem(original: Any, meet: Meet) -> Hook:
+    """``popitem``: an eviction inside a set, a delete otherwise; what it returns is the entry that left."""
+
+    def popitem(self: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            state = self._self_cachescope
+            busy = state.busy
+        except AttributeError:
+            state = meet(self)
+            busy = state.busy
+        frame = None
+        if busy:
+            frame = busy.get(get_ident())
+            if (frame is not None and frame[0] in _PASS_POPITEM) or RETIRED in busy:
+                return original(self, *args, **kwargs)
+        cause = _cause_at(frame, None)
+        mine = state.push(POPITEM, None, cause)
+        try:
+            result = original(self, *args, **kwargs)
+        finally:
+            state.pop(mine)
+        if not mine[COMMITTED] and type(result) is tuple and len(result) == 2:
+            try:
+                _cause_inside(mine, result[0])
+                state.commit_removal(result[0], result[1], cause)
+            except Exception as error:
+                swallow("popitem", error)
+        return result
+
+    return popitem
+
+
+_PASS_POPITEM = frozenset((SET, POPITEM, EXPIRE, CLEAR))
+_SETTING = frozenset((SET, SET_OPEN, SETDEFAULT, UPDATE))
+
+
+@_kind("expire")
+def _expire(original: Any, meet: Meet) -> Hook:
+    """``expire``: what is deleted inside has expired; or what it returns, if no hook saw it go."""
+
+    def expire(self: Any, *args: Any, **kwargs: Any) -> Any:
+        state = state_of(self, meet)
+        frame = state.frame()
+        if RETIRED in state.busy or (frame is not None and frame[OP] == EXPIRE):
+            return original(self, *args, **kwargs)
+        mine = state.push(EXPIRE, None, b.EXPIRED)
+        try:
+            result = original(self, *args, **kwargs)
+        finally:
+            state.pop(mine)
+        if not mine[COMMITTED] and type(result) is list:
+            try:
+                for key, value in result:
+                    _cause_inside(mine, key)
+                    state.commit_removal(key, value, b.EXPIRED)
+            except Exception as error:
+                swallow("expire", error)
+        return result
+
+    return expire
+
+
+@_kind("clear")
+def _clear(original: Any, meet: Meet) -> Hook:
+    """``clear``: what is left after nested removals were counted goes at once."""
+
+    def clear(self: Any, *args: Any, **kwargs: Any) -> Any:
+        state = owned_state(self, meet)
+        frame = state.frame()
+        if RETIRED in state.busy or (frame is not None and frame[OP] == CLEAR):
+            return original(self, *args, **kwargs)
+        mine = state.push(CLEAR, None, b.CLEARED)
+        try:
+            result = original(self, *args, **kwargs)
+        finally:
+            state.pop(mine)
+        try:
+            data = state.data if state.data is not None else self
+            if dict.__len__(data) == 0:
+                state.commit_clear(state.entries)
+        except Exception as error:
+            swallow("clear", error)
+        return result
+
+    return clear
+
+
+@_kind("update")
+def _update(original: Any, meet: Meet) -> Hook:
+    """``update`` of a C type, which does not call ``__setitem__``: only the keys that it was given are looked at."""
+
+    def update(self: Any, *args: Any, **kwargs: Any) -> Any:
+        state = owned_state(self, meet)
+        frame = state.frame()
+        if RETIRED in state.busy or (frame is not None and frame[OP] in (UPDATE, CLEAR)):
+            return original(self, *args, **kwargs)
+        try:
+            if args and not isinstance(args[0], Mapping) and not hasattr(args[0], "keys"):
+                args = (list(args[0]), *args[1:])  # an iterator can be read once only
+            before = {key: peek(state, self, key) for key in dict(*args, **kwargs)}
+        except Exception:
+            return original(self, *args, **kwargs)
+        mine = state.push(UPDATE, None, b.EVICTED)
+        try:
+            return original(self, *args, **kwargs)
+        finally:
+            state.pop(mine)
+            if not mine[COMMITTED]:
+                for key, old in before.items():
+                    _settle_open_set(state, self, key, old)
+
+    return update
+
+
+# Life
+
+
+@_kind("init")
+def _init(original: Any, meet: Meet) -> Hook:
+    """``__init__``: the object is met at once, while the line that makes it is in sight."""
+
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **kwargs)
+        _meet_quietly(self, meet)
+
+    return __init__
+
+
+@_kind("setstate")
+def _setstate(original: Any, meet: Meet) -> Hook:
+    """``__setstate__``: whatever came along in the state is not this object's."""
+
+    def __setstate__(self: Any, state: Any) -> Any:
+        if type(state) is dict and ATTRIBUTE in state:
+            state = {name: value for name, value in state.items() if name != ATTRIBUTE}
+        result = original(self, state)
+        _meet_quietly(self, meet)
+        return result
+
+    return __setstate__
+
+
+@_kind("copy")
+def _copy(original: Any, meet: Meet) -> Hook:
+    """``__copy__`` or ``copy``: the copy is an object of its own."""
+
+    def __copy__(self: Any) -> Any:
+        result = original(self)
+        if result is not self and type(result) is type(self):
+            try:
+                own = object.__getattribute__(result, "__dict__")
+                if own.get(ATTRIBUTE) is not None and own[ATTRIBUTE].owner != id(result):
+                    del own[ATTRIBUTE]
+            except Exception as error:
+                swallow("copy", error)
+            _meet_quietly(result, meet)
+        return result
+
+    return __copy__
+
+
+@_kind("reduce")
+def _reduce(original: Any, meet: Meet) -> Hook:
+    """``__reduce_ex__``: pickles and copies hold nothing of ours."""
+
+    def __reduce_ex__(self: Any, protocol: Any) -> Any:
+        return without_state(original(self, protocol))
+
+    return __reduce_ex__
+
+
+def without_state(reduced: Any) -> Any:
+    """What ``__reduce_ex__`` gave, less our attribute."""
+    if type(reduced) is tuple and len(reduced) > 2 and type(reduced[2]) is dict and ATTRIBUTE in reduced[2]:
+        kept = {name: value for name, value in reduced[2].items() if name != ATTRIBUTE}
+        return (*reduced[:2], kept, *reduced[3:])
+    return reduced
+
+
+def _meet_quietly(self: Any, meet: Meet) -> None:
+    try:
+        state = self.__dict__.get(ATTRIBUTE)
+        if state is None or state.owner != id(self) or state.data is None:
+            meet(self)
+    except Exception as error:
+        swallow("meeting a cache", error)
+
+
+# What all of them use
+
+
+def peek(state: State, self: Any, key: Any) -> Any:
+    """What the cache holds for *key* now, read from the side; MISSING when nothing."""
+    data = state.data
+    return _dict_get(self if data is None else data, key, MISSING)
+
+
+def state_of(self: Any, meet: Meet) -> State:
+    """The object's state; an object met for the first time gets one."""
+    try:
+        state = self._self_cachescope
+        state.busy  # noqa: B018  # an unpickled state is None
+    except AttributeError:
+        return meet(self)
+    else:
+        return state  # type: ignore[no-any-return]
+
+
+def owned_state(self: Any, meet: Meet) -> State:
+    """The object's state, and surely its own: a copied ``__dict__`` brings the original's along."""
+    state = state_of(self, meet)
+    return state if state.owner == id(self) else meet(self)
+
+
+class _Probe:
+    """Finds how many references a fresh value has inside a set hook on this interpreter."""
+
+    seen = 0
+
+    def __setitem__(self, key: str, value: object) -> None:
+        held = {key: value}
+        new = held.get(key, MISSING)
+        _Probe.seen = _getrefcount(new)
+
+
+def _calibrate() -> int:
+    probe = _Probe()
+    probe["key"] = object()
+    # The caller may keep it in a variable of its own, and pass it on from a function that does: two more.
+    return _Probe.seen + 2
+
+
+_NORMAL_REFERENCES = _calibrate()

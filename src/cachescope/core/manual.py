@@ -1,0 +1,139 @@
+"""Manual caches: those that no adapter can see, fed by ``track_…`` calls.
+
+The size given for a key is its new total, so a second allocation of a key is a resize; on removal the ledger's charge
+counts. Nothing here raises on data: what can't be used is refused, counted, and warned about once.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from cachescope.core import batch as b
+from cachescope.core.charging import Ledger
+from cachescope.core.events import MemoryEventType
+from cachescope.core.faults import swallow
+from cachescope.core.record import CacheRecord
+from cachescope.core.registry import MANUAL, CacheRegistry
+from cachescope.core.state import MISSING, State
+
+_log = logging.getLogger("cachescope")
+_REMOVALS = {
+    MemoryEventType.DEALLOCATION: b.DELETED,
+    MemoryEventType.EVICTION: b.EVICTED,
+    MemoryEventType.CLEANUP: b.EXPIRED,
+}
+
+
+class ManualCaches:
+    """The manual caches of one profiler; made on first use."""
+
+    def __init__(self, registry: CacheRegistry) -> None:
+        self._registry = registry
+        self._states: dict[str, State] = {}
+        self._sizes: dict[str, dict[Any, int]] = {}
+        self._lock = threading.RLock()
+        self._warned: set[str] = set()
+
+    def record(self, name: str) -> CacheRecord:
+        """The record of a manual cache."""
+        state = self._state(name)
+        assert state.record is not None  # just made, or alive as long as this object
+        return state.record
+
+    def allocation(self, name: str, key: Any, size_bytes: Any, metadata: Mapping[str, object] | None = None) -> None:
+        """*key* is held with *size_bytes* in all."""
+        size = self._usable(name, size_bytes)
+        if size is None:
+            return
+        try:
+            with self._lock:
+                state, sizes = self._state(name), self._sizes[name]
+                old = sizes.get(key, MISSING)
+                sizes[key] = size
+                if old is MISSING:
+                    state.sets += 1
+                    state.live_bytes += size
+                else:
+                    grown = size - old
+                    state.replacements += 1
+                    state.resized_bytes += grown
+                    state.live_bytes += grown
+                if state.live_bytes > state.peak_bytes:
+                    state.peak_bytes = state.live_bytes
+                state.note(b.SET if old is MISSING else b.REPLACED, key, size)
+        except Exception as error:
+            self._refuse(name, f"key of type {type(key).__name__}", error)
+
+    def removal(self, name: str, key: Any, event_type: MemoryEventType) -> None:
+        """*key* has left."""
+        try:
+            with self._lock:
+                state, sizes = self._state(name), self._sizes[name]
+                size = sizes.pop(key, MISSING)
+                if size is MISSING:
+                    self._refuse(name, "removal of a key that is not there", None)
+                    return
+                cause = _REMOVALS[event_type]
+                if cause == b.EVICTED:
+                    state.evictions += 1
+                    state.evicted_bytes += size
+                elif cause == b.EXPIRED:
+                    state.expirations += 1
+                    state.expired_bytes += size
+                else:
+                    state.deletes += 1
+                    state.deleted_bytes += size
+                state.live_bytes -= size
+                state.note(cause, key, size)
+        except Exception as error:
+            self._refuse(name, f"key of type {type(key).__name__}", error)
+
+    def event(self, name: str, event_type: Any, key: Any, size_bytes: Any) -> None:
+        """Any memory event by its type."""
+        if event_type in (MemoryEventType.ALLOCATION, MemoryEventType.RESIZE):
+            self.allocation(name, key, size_bytes)
+        elif isinstance(event_type, MemoryEventType) and event_type in _REMOVALS:
+            self.removal(name, key, event_type)
+        else:
+            self._refuse(name, f"event type {event_type!r}", None)
+
+    def lookup(self, name: str, key: Any, *, hit: bool) -> None:
+        """*key* was looked up."""
+        try:
+            with self._lock:
+                state = self._state(name)
+                state.lookups += 1
+                if not hit:
+                    state.misses += 1
+        except Exception as error:
+            self._refuse(name, "lookup", error)
+
+    def _state(self, name: str) -> State:
+        state = self._states.get(name)
+        if state is None:
+            if not isinstance(name, str) or not name:
+                raise TypeError(f"cache name {name!r}: expected a non-empty str")
+            registry = self._registry
+            record = registry.record(name, kind=MANUAL)
+            state = State(0, None, record, Ledger(registry.sizer, registry.budget))
+            registry.by_serial[state.serial] = record
+            record.adopt(state)
+            self._states[name] = state
+            self._sizes[name] = {}
+        return state
+
+    def _usable(self, name: str, size_bytes: Any) -> int | None:
+        if isinstance(size_bytes, (int, float)) and not isinstance(size_bytes, bool) and 0 <= size_bytes < math.inf:
+            return int(size_bytes)
+        self._refuse(name, f"size {size_bytes!r}: expected a number of bytes >= 0", None)
+        return None
+
+    def _refuse(self, name: object, what: str, error: BaseException | None) -> None:
+        swallow(f"manual cache: {what.split(':')[0].split(' ')[0]} refused", error)
+        if str(name) not in self._warned and len(self._warned) < 1_000:
+            self._warned.add(str(name))
+            _log.warning("manual cache %r: refused %s; later refusals of this cache are only counted", name, what)

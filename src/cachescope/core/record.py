@@ -1,0 +1,189 @@
+"""One cache in a report: a name, the objects that share it, and their sums."""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections import deque
+from typing import Any
+
+from cachescope.core.analysis.totals import Totals
+from cachescope.core.batch import DIED, Batch
+from cachescope.core.following import Flow
+from cachescope.core.patterns import KeyPatterns
+from cachescope.core.sites import Sites
+from cachescope.core.state import COUNTERS, FOLLOW_ALL, MISSING, State, View
+
+_CLEARED = COUNTERS.index("cleared")
+_CLEARED_BYTES = COUNTERS.index("cleared_bytes")
+_LIVE = COUNTERS.index("live_bytes")
+
+
+class CacheRecord:
+    """All cache objects of one name. Holds them weakly; what they did is kept when they go.
+
+    Args:
+        name: What the cache is called in reports.
+        kind: Its class, such as ``cachetools.LRUCache``.
+        where: The line that made it.
+        view: How to look at its objects from the side; None for manual caches.
+        batch: Where its hooks put events.
+        sites: The process's call sites, or None below DETAILED.
+        max_patterns: Key patterns kept.
+        recent_events: Newest events kept.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        kind: str,
+        where: str,
+        view: View | None,
+        batch: Batch,
+        sites: Sites | None,
+        max_patterns: int,
+        recent_events: int,
+    ) -> None:
+        self.name, self.kind, self.where, self.view = name, kind, where, view
+        self.batch, self.sites = batch, sites
+        self.follow_below = FOLLOW_ALL
+        self.created = time.time()
+        self.patterns = KeyPatterns(max_patterns)
+        self.flow = Flow(self.patterns, recent_events)
+        self.states: dict[int, weakref.ref[State]] = {}
+        self.instances_total = 0
+        self.peak_bytes = 0
+        self.notes: set[str] = set()
+        self._retired: deque[tuple[tuple[int, ...], dict[type, Any]]] = deque()
+        self._past = Totals()
+        self.inherited = (0, 0)
+        """Bytes and entries that a forked child got from its parent; a merge counts them once."""
+
+    def adopt(self, state: State) -> None:
+        """Count an object's state as one of this name's."""
+        self.states[state.serial] = weakref.ref(state)
+        self.instances_total += 1
+
+    def retire(self, state: State) -> None:
+        """An object went: keep what it did. Called from ``__del__``, so it only appends."""
+        self.states.pop(state.serial, None)
+        now = list(state.counters())
+        if state.data is not None or state.live_bytes:
+            now[_CLEARED] += state.entries
+            now[_CLEARED_BYTES] += now[_LIVE]
+            now[_LIVE] = 0
+            state.ledger.clear(3)
+        flow = tuple(value - base for value, base in zip(now, state.base, strict=True))
+        self._retired.append((flow, state.ledger.kinds))
+        self.batch.put((DIED, state.serial, 0, None, 0, 0, 0))
+
+    def keep(self, flow: tuple[int, ...], kinds: dict[type, Any]) -> None:
+        """Keep the figures of an object that lives on unwatched."""
+        self._retired.append((flow, kinds))
+
+    def live_states(self) -> list[State]:
+        """The states of the objects that live now."""
+        return [state for ref in list(self.states.values()) if (state := ref()) is not None]
+
+    def totals(self) -> Totals:
+        """The sums over all objects, past and present."""
+        while self._retired:
+            flow, kinds = self._retired.popleft()
+            self._past.update(flow, kinds)
+        out = self._past.copy()
+        for state in self.live_states():
+            out.update([now - base for now, base in zip(state.counters(), state.base, strict=True)], state.ledger.kinds)
+        return out
+
+    def mark_peak(self) -> int:
+        """The highest sum of live bytes seen so far; a sum of peaks while several objects live."""
+        states = self.live_states()
+        peak = sum(max(state.peak_bytes, state.live_bytes) for state in states)
+        self.peak_bytes = max(self.peak_bytes, peak if len(states) == 1 else sum(state.live_bytes for state in states))
+        return self.peak_bytes
+
+    def restart_peaks(self) -> None:
+        """Begin a new highest value from what is held now, for a window that starts."""
+        for state in self.live_states():
+            state.peak_bytes = state.live_bytes
+
+    def container_bytes(self) -> int:
+        """What the objects' own tables, links and queues need."""
+        return sum(self._seen("container_bytes", state) or 0 for state in self.live_states() if state.entries > 0)
+
+    def limits(self) -> tuple[float | None, float | None]:
+        """The sum of ``maxsize`` over the objects, and of their own sizes in a unit of their own."""
+        most: float | None = None
+        own: float | None = None
+        for state in self.live_states():
+            limits = self._seen("limits", state)
+            if limits is not None:
+                if limits[0] is not None:
+                    most = (most or 0) + limits[0]
+                if limits[1] is not None:
+                    own = (own or 0) + limits[1]
+        return most, own
+
+    def _seen(self, what: str, state: State) -> Any:
+        target = state.target()
+        if self.view is None or target is None:
+            return None
+        try:
+            return getattr(self.view, what)(target)
+        except Exception:  # a user's subclass may hide what we look for; then it is not known
+            return None
+
+    def thin(self) -> None:
+        """Follow half of the keys that are followed now."""
+        self.follow_below = max(1, self.follow_below // 2)
+        for state in self.live_states():
+            state.follow_below = self.follow_below
+        self.flow.thin(self.follow_below)
+
+    def fresh_entries(self, most: int) -> int:
+        """Measure up to *most* resident values whose kind is not well known; returns the nanoseconds spent."""
+        spent = 0
+        for state in self.live_states():
+            ledger = state.ledger
+            wanted = {kind for kind, figures in list(ledger.kinds.items()) if figures.live_proxy > 0 and figures.n < 2_000}
+            if not wanted or state.data is None or ledger.budget.credit_ns <= 0:
+                continue
+            for value in _some_values(state.data, most):
+                if type(value) in wanted:
+                    took = ledger.observe(value)
+                    ledger.budget.spend(took)
+                    spent += took
+                    if ledger.budget.credit_ns <= 0:
+                        break
+        return spent
+
+    def settle_at_fork(self) -> None:
+        """In a forked child: flows start at 0, what is held was inherited."""
+        self._retired.clear()
+        self._past = Totals()
+        self.inherited = (0, 0)
+        live = entries = 0
+        for state in self.live_states():
+            state.base = state.counters()
+            live += state.live_bytes
+            entries += state.entries
+            state.busy.clear()
+        self.inherited = (live, entries)
+        self.instances_total = len(self.states)
+        self.flow.forget_flows()
+
+
+def _some_values(data: Any, most: int) -> list[Any]:
+    """Up to *most* values spread over a mapping that other threads change meanwhile."""
+    from itertools import islice
+    from random import randrange
+
+    size = len(data)
+    step = max(1, min(size // max(most, 1), 64))
+    start = randrange(max(1, min(size - most * step, 200_000))) if size > most else 0
+    try:
+        keys = list(islice(dict.__iter__(data), start, start + most * step, step))
+    except RuntimeError:  # it grew while we looked; the next tick tries again
+        return []
+    return [value for key in keys if (value := dict.get(data, key, MISSING)) is not MISSING]

@@ -1,0 +1,385 @@
+"""The caches of one profiler: who is called what, what hooks put their figures into, and how they are folded."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+import uuid
+import weakref
+from collections.abc import Iterable
+from itertools import islice
+from typing import Any
+
+import psutil
+
+from cachescope.core import batch as b
+from cachescope.core import faults
+from cachescope.core.batch import Batch
+from cachescope.core.charging import Ledger, SizingBudget, Weigher
+from cachescope.core.config import ProfilerConfig
+from cachescope.core.events import MemoryEventType, ProfilingLevel, Removal
+from cachescope.core.following import RecentEvent, drain
+from cachescope.core.record import CacheRecord
+from cachescope.core.recording import CacheRecording, ProcessRecording
+from cachescope.core.results import MemoryAllocation, ProcessInfo
+from cachescope.core.sites import Sites
+from cachescope.core.sizing import Sizer
+from cachescope.core.state import ARMED, FOLLOW_ALL, MISSING, State, View
+
+MANUAL = "manual"
+"""The kind of caches that no adapter can see."""
+_ADOPT_EXACTLY = 50_000
+"""Entries of a cache that existed before us which are measured one by one; more are measured on a sample."""
+_READS_PER_SAMPLE = 32
+_STATES_ARMED_AT_ONCE = 256
+_FREE_EVENTS = 150_000
+"""Followed events that a cache may have before its rate decides how many of its keys are followed."""
+_EVENTS_PER_SECOND = 20_000
+_LEAST_FOLLOWED_SHARE = FOLLOW_ALL // 8
+"""A cache that is merely busy is not thinned out below one key in eight; one that is large may be."""
+
+_all_states: weakref.WeakSet[State] = weakref.WeakSet()
+
+
+class CacheRegistry:
+    """Owns records, batch, sites and budget; folds what hooks saw when asked to.
+
+    Args:
+        config: The profiler's settings.
+    """
+
+    def __init__(self, config: ProfilerConfig) -> None:
+        self.config = config
+        self.level = config.level
+        self.uid, self.parent_uid = uuid.uuid4().hex, ""
+        self.pid = os.getpid()
+        self.start_time = time.time()
+        self.batch = Batch()
+        self.sites = Sites(config.max_sites, config.stack_depth)
+        self.sizer = Sizer(max_objects=config.max_value_objects)
+        self.budget = SizingBudget(config.sizing_budget, unlimited=config.level >= ProfilingLevel.COMPREHENSIVE)
+        self.records: dict[str, CacheRecord] = {}
+        self.by_serial: dict[int, CacheRecord] = {}
+        self.open = True
+        self.home: object = None
+        """Where hooks find this registry (see ``cachescope.instrument.binding``)."""
+        self.exit_note = ""
+        self._lock = threading.RLock()
+        self._rates: dict[str, tuple[int, float]] = {}
+
+    # Caches come and go
+
+    def record(self, name: str, *, kind: str = "", where: str = "", view: View | None = None) -> CacheRecord:
+        """The record of a name; made on first use."""
+        record = self.records.get(name)
+        if record is None:
+            fresh = CacheRecord(
+                name,
+                kind=kind,
+                where=where,
+                view=view,
+                batch=self.batch,
+                sites=self.sites if self.level >= ProfilingLevel.DETAILED else None,
+                max_patterns=self.config.max_patterns,
+                recent_events=self.config.recent_events,
+            )
+            record = self.records.setdefault(name, fresh)
+        return record
+
+    def admit(
+        self,
+        obj: Any,
+        *,
+        name: str,
+        kind: str,
+        where: str,
+        view: View | None,
+        data: Any,
+        contents: Any = None,
+        weigher: Weigher | None = None,
+        boundary: Iterable[int] = (),
+    ) -> State:
+        """Give an object its state, and count what is in it already.
+
+        Args:
+            obj: What the hooks are on; it will hold the state.
+            name: The cache's name.
+            kind: The cache's class.
+            where: The line that made it.
+            view: How to look at it from the side.
+            data: The mapping that its entries are in, when that is not *obj* itself; held by the state.
+            contents: The mapping to count entries in now, when it is neither.
+            weigher: The user's ``weigher(key, value)``.
+            boundary: Ids of objects that sizing must not enter beside *obj*.
+        """
+        record = self.record(name, kind=kind, where=where, view=view)
+        ledger = Ledger(self.sizer, self.budget, weigher)
+        ledger.boundary = frozenset((id(obj), *boundary, *(() if data is None else (id(data),))))
+        state = State(id(obj), data, record, ledger)
+        try:
+            state.target = weakref.ref(obj)
+        except TypeError:  # no weak references to it (exact dict): its entries are all there is to look at
+            state.target = _Constant(data)
+        self.by_serial[state.serial] = record
+        record.adopt(state)
+        _all_states.add(state)
+        inside = contents if contents is not None else data if data is not None else obj
+        self._count_contents(state, inside)
+        return state
+
+    def rename(self, state: State, name: str) -> None:
+        """Let an object's figures count under another name from the beginning."""
+        with self._lock:
+            self.fold()
+            old = state.record
+            if old is None:
+                return
+            record = self.record(name, kind=old.kind, where=old.where, view=old.view)
+            old.flow.move(state.serial, record.flow)
+            old.states.pop(state.serial, None)
+            old.instances_total -= 1
+            record.adopt(state)
+            self.by_serial[state.serial] = record
+            state.record = record
+            state.follow_below = record.follow_below
+            if not old.states and old.instances_total == 0:
+                self.records.pop(old.name, None)
+
+    def _count_contents(self, state: State, data: Any) -> None:
+        try:
+            size = len(data) if not isinstance(data, dict) else dict.__len__(data)
+        except Exception:  # it can't be looked at from the side
+            return
+        if not size:
+            return
+        step = 1 if size <= _ADOPT_EXACTLY else size // (_ADOPT_EXACTLY // 4) + 1
+        try:
+            items = list(islice(dict.items(data) if isinstance(data, dict) else data.items(), 0, None, step))
+        except Exception as error:
+            faults.swallow("census", error)
+            return
+        sites, state.sites = state.sites, None  # nobody in sight set these
+        for key, value in items:
+            state.commit_set(key, value, MISSING, False)
+        state.sites = sites
+        if step > 1 and state.record is not None:
+            seen = len(items)
+            state.live_bytes += state.live_bytes * (size - seen) // max(seen, 1)
+            state.sets += size - seen
+            state.record.notes.add(f"{size:,} entries were there before; their bytes are estimated from {seen:,}")
+        state.peak_bytes = state.live_bytes
+
+    def expel(self, state: State) -> None:
+        """An object is not profiled any more: keep what it did, let it go inert."""
+        record = state.record
+        if record is not None:
+            record.retire(state)
+        state.release()
+
+    def close(self) -> None:
+        """Let go of all objects; what they did stays."""
+        self.open = False
+        for record in list(self.records.values()):
+            for state in record.live_states():
+                frozen = _Frozen(state, record)
+                state.release()
+                record.states.pop(state.serial, None)
+                record.keep(frozen.flow, frozen.kinds)
+
+    # Beats
+
+    def fold(self) -> None:
+        """Follow what the hooks saw since the last time."""
+        with self._lock:
+            events = self.batch.swap()
+            if events:
+                drain(events, self.by_serial, time.time(), self.config.raw_keys)
+
+    def maintain(self) -> None:
+        """What is done between folds: thin out, arm read samples, measure residents, mark peaks."""
+        with self._lock:
+            self._thin_out()
+            self.budget.refill()
+            for record in list(self.records.values()):
+                if self.budget.credit_ns > 0:
+                    record.fresh_entries(64)
+                record.mark_peak()
+            self._arm()
+
+    def _thin_out(self) -> None:
+        flows = sorted(self.records.values(), key=lambda record: -record.flow.lives_count)
+        while flows and sum(record.flow.lives_count for record in flows) > self.config.followed_keys:
+            largest = max(flows, key=lambda record: record.flow.lives_count)
+            if largest.flow.lives_count <= 1:
+                break
+            largest.thin()
+        now = time.monotonic()
+        for record in flows:
+            drained = record.flow.drained
+            before, at = self._rates.get(record.name, (0, now - 1.0))
+            if now - at < 0.05:
+                continue
+            self._rates[record.name] = (drained, now)
+            rate = (drained - before) / (now - at)
+            if drained > _FREE_EVENTS and rate > _EVENTS_PER_SECOND and record.follow_below > _LEAST_FOLLOWED_SHARE:
+                record.thin()
+
+    def _arm(self) -> None:
+        armed = 0
+        for record in self.records.values():
+            for state in record.live_states():
+                if armed >= _STATES_ARMED_AT_ONCE:
+                    return
+                if state.lookups:
+                    state.busy[ARMED] = _READS_PER_SAMPLE
+                    armed += 1
+
+    # Recordings
+
+    def recordings(self) -> dict[str, CacheRecording]:
+        """The folds of every cache, up to date."""
+        with self._lock:
+            self.fold()
+            return {name: self.recording_of(record) for name, record in list(self.records.items())}
+
+    def recording_of(self, record: CacheRecord) -> CacheRecording:
+        """The folds of one cache; call after :meth:`fold`."""
+        most, own = record.limits()
+        sites = self.sites
+        return CacheRecording(
+            name=record.name,
+            kind=record.kind,
+            where=record.where,
+            start_time=record.created,
+            end_time=time.time(),
+            instances=len(record.states),
+            instances_total=record.instances_total,
+            container_bytes=record.container_bytes(),
+            peak_bytes=record.mark_peak(),
+            max_entries=most,
+            own_size=own,
+            sampling_rate=record.follow_below / FOLLOW_ALL,
+            inherited_bytes=record.inherited[0],
+            inherited_entries=record.inherited[1],
+            notes=tuple(sorted(record.notes)),
+            totals=record.totals(),
+            hotspots=record.flow.hotspots(sites),
+            events=tuple(self._event(record, row) for row in list(record.flow.recent)),
+        )
+
+    def _event(self, record: CacheRecord, row: RecentEvent) -> MemoryAllocation:
+        at, kind, pattern, size, thread, site, key = row
+        known = self.sites.known.get(site) if site else None
+        event = {b.SET: MemoryEventType.ALLOCATION, b.REPLACED: MemoryEventType.RESIZE}.get(kind)
+        cause = None if event is not None else Removal(kind)
+        return MemoryAllocation(
+            cache_name=record.name,
+            key=repr(key) if key is not None else "*" if pattern < 0 else record.patterns.text(pattern),
+            size_bytes=size,
+            timestamp=at,
+            event_type=event or Removal(kind).event_type,
+            thread_id=thread,
+            stack_trace=known.stack if known is not None else (),
+            metadata=None if cause is None else {"cause": cause.name.lower()},
+        )
+
+    def process_recording(self, cpu_seconds: float) -> ProcessRecording:
+        """Everything, as it goes into a capture."""
+        caches = self.recordings()
+        return ProcessRecording(
+            uid=self.uid,
+            parent_uid=self.parent_uid,
+            info=self.process_info(cpu_seconds),
+            caches=caches,
+            stacks={site.text: site.stack for site in list(self.sites.known.values()) if site.stack},
+        )
+
+    def process_info(self, cpu_seconds: float) -> ProcessInfo:
+        """The process's particulars now."""
+        try:
+            rss = int(psutil.Process().memory_info().rss)
+        except psutil.Error:
+            rss = 0
+        return ProcessInfo(
+            pid=os.getpid(),
+            parent_pid=os.getppid(),
+            command=_command(),
+            python=".".join(map(str, sys.version_info[:3])),
+            start_time=self.start_time,
+            end_time=time.time(),
+            level=self.level.name.lower(),
+            rss_bytes=rss,
+            profiler_bytes=self.own_bytes(),
+            profiler_cpu_seconds=cpu_seconds,
+            dropped_events=self.batch.dropped,
+            faults=dict(faults.counts),
+            exit_note=self.exit_note,
+        )
+
+    def own_bytes(self) -> int:
+        """An estimate of the memory that profiling takes in this process."""
+        lives = cells = ledger = states = 0
+        for record in list(self.records.values()):
+            lives += record.flow.lives_count
+            cells += len(record.flow.cells)
+            for state in record.live_states():
+                states += 1
+                ledger += sys.getsizeof(state.ledger.charges) + 32 * len(state.ledger.charges)
+                ledger += 160 * len(state.ledger.shares)
+        return 200 * lives + 400 * cells + 700 * states + ledger + 190 * len(self.batch.events) + 600 * len(self.sites.known)
+
+    # Level, fork
+
+    def set_level(self, level: ProfilingLevel) -> None:
+        """Look deeper, or less deep, from now on; what was gathered stays."""
+        self.level = level
+        self.budget.unlimited = level >= ProfilingLevel.COMPREHENSIVE
+        sites = self.sites if level >= ProfilingLevel.DETAILED else None
+        for record in list(self.records.values()):
+            record.sites = sites
+            for state in record.live_states():
+                state.sites = sites
+
+    def after_fork(self) -> None:
+        """In a forked child: new identity, new lock, flows from 0."""
+        self._lock = threading.RLock()
+        self.batch.events = []
+        self.batch.dropped = 0
+        self.parent_uid, self.uid = self.uid, uuid.uuid4().hex
+        self.pid = os.getpid()
+        self.start_time = time.time()
+        faults.counts.clear()
+        for record in list(self.records.values()):
+            record.created = self.start_time
+            record.settle_at_fork()
+
+
+class _Constant:
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __call__(self) -> Any:
+        return self.value
+
+
+class _Frozen:
+    """The last figures of a state that is let go while its object lives on."""
+
+    def __init__(self, state: State, record: CacheRecord) -> None:
+        self.flow = tuple(now - base for now, base in zip(state.counters(), state.base, strict=True))
+        self.kinds = state.ledger.kinds
+
+
+def _command() -> str:
+    argv = getattr(sys, "orig_argv", None) or sys.argv
+    return " ".join(os.path.basename(argv[0]) if i == 0 else arg for i, arg in enumerate(argv))[:200]
+
+
+def all_states() -> list[State]:
+    """The states of all objects in the process, of whatever profiler."""
+    return list(_all_states)
+

@@ -70,10 +70,12 @@ users_lock, pages_lock, search_lock, prices_lock = (threading.Lock() for _ in ra
 
 
 def read_database() -> None:
+    """Wait, as one waits for an answer from afar."""
     time.sleep(0.0004)
 
 
 def load_user(user_id: int) -> Row:
+    """Read a user."""
     read_database()
     return {
         "id": user_id,
@@ -85,6 +87,7 @@ def load_user(user_id: int) -> Row:
 
 
 def load_product(product_id: int) -> Row:
+    """Read a product."""
     read_database()
     return {"id": product_id, "name": f"product {product_id}", "text": f"A fine thing, number {product_id}. " * 60}
 
@@ -93,6 +96,7 @@ def load_product(product_id: int) -> Row:
 
 
 def find_user(user_id: int) -> Row:
+    """Give a user; this cache is as it should be."""
     with users_lock:
         user = users.get(user_id)
     if user is None:
@@ -142,6 +146,7 @@ def price(product_id: int) -> float:
 
 @cached(rates, lock=threading.Lock())
 def exchange_rate(currency: str) -> float:
+    """Give what a currency is worth; so is this one."""
     read_database()
     return 0.5 + len(currency) / 7
 
@@ -157,6 +162,7 @@ def zipf(generator: random.Random, n: int, skew: float) -> Iterator[int]:
 
 
 def visit(seed: int, until: float) -> None:
+    """Be one visitor after the other."""
     generator = random.Random(seed)
     wanted_users = zipf(generator, N_USERS, 1.1)
     wanted_products = zipf(generator, N_PRODUCTS, 0.8)

@@ -97,7 +97,8 @@ def run(
         _show(plan, process.pid, process.returncode, _command_name(ctx), say, with_report=not no_report)
     except CachescopeError as error:
         _say(f"no report: {error}")
-    except (KeyboardInterrupt, BrokenPipeError):  # enough seen; the program's status counts all the same
+    except (KeyboardInterrupt, BrokenPipeError, SystemExit):  # rich makes SystemExit(1) of a broken pipe
+        # Somebody has seen enough; the program's status counts all the same.
         pass
     leave_like(process.returncode)
 
@@ -240,10 +241,7 @@ def merged_report(captures: Sequence[Path]) -> tuple[Report | None, list[str]]:
         except CaptureError as error:
             problems.append(str(error))
             continue
-        if merged is None:
-            merged = recording
-        else:
-            merged.merge(recording)
+        merged = recording if merged is None else merged.merge(recording)
     return (merged.report() if merged is not None else None), problems
 
 

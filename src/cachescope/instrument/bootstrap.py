@@ -175,10 +175,20 @@ def _start_in_children() -> None:
         started = True
         try:
             _start_here()
+            _write_at_end_of_process()
         except Exception as error:
             _complain(error)
 
     os.register_at_fork(after_in_child=start_in_child)
+
+
+def _write_at_end_of_process() -> None:
+    """Write the last capture of a fork server's child: it ends without exit hooks, but runs its finalizers."""
+    from multiprocessing import util
+
+    profiler = importlib.import_module("cachescope.core.current").running_profiler()
+    # It forgets all finalizers that were made before its own fork hooks run; so ours is made by one of these.
+    util.register_after_fork(profiler, lambda running: util.Finalize(None, running.last_beat, exitpriority=0))
 
 
 def _note_unhandled_exception() -> None:

@@ -2,7 +2,7 @@
 
 Three ways, cheapest first:
 
-* Exact immutable leaves (ASCII str, bytes, int, …) need no ledger: they are measured again as they leave.
+* Exact immutable leaves (str, bytes, int, …) need no ledger: they are measured again as they leave.
 * Everything else has its charge written down under the cache's own key object: the *ledger*. What is freed is what was
   charged, even if the value was changed since.
 * A value that seems to be held elsewhere too, or is large, is also known by identity: the *shares*. Several entries
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable
+from numbers import Real
 from time import perf_counter_ns
 from typing import Any
 
@@ -32,16 +33,37 @@ Weigher = Callable[[Any, Any], int]
 
 
 def simple_bytes(value: Any) -> int:
-    """Bytes of an exact leaf, the same at every moment of its life; -1 when *value* is no such leaf.
+    """Bytes of an exact leaf, the same whenever it is asked; -1 when *value* is no such leaf.
 
-    A str with non-ASCII characters is none: it grows when its UTF-8 form is asked for the first time.
+    A str with non-ASCII characters grows once, when C code asks for its UTF-8 form; that is a matter of some bytes.
     """
     kind = type(value)
-    if kind is str:
-        return int(value.__sizeof__()) if value.isascii() else -1
-    if kind is bytes:
+    if kind is str or kind is bytes:
         return int(value.__sizeof__())
     return leaf_bytes(value) if kind in LEAF_TYPES else -1
+
+
+def key_bytes_unwritten(key: Any) -> int:
+    """Bytes of a key that can be measured again as its entry leaves, whatever equal key it leaves by; -1 for others.
+
+    An entry set as ``c[1]`` may leave as ``del c[1.0]``, one set as ``c["red"]`` by an ``Enum`` that equals it. So only
+    str, bytes and int keys go unwritten, and whatever equals one of them is measured as one.
+    """
+    kind = type(key)
+    return simple_bytes(key) if kind is str or kind is bytes or kind is int else -1
+
+
+def _bytes_of_equal(key: Any) -> int:
+    """Bytes of the unwritten key that *key*, of another type, is equal to; -1 when there can be none."""
+    try:
+        if isinstance(key, str):
+            return simple_bytes(str.__str__(key))
+        if isinstance(key, bytes):
+            return simple_bytes(bytes.__getitem__(key, slice(None)))
+        whole = int(key)
+        return leaf_bytes(whole) if whole == key else -1
+    except Exception:  # no number either: nothing that goes unwritten is equal to it
+        return -1
 
 
 class SizingBudget:
@@ -182,7 +204,7 @@ class Ledger:
             if weight is not None:
                 self.charges[key] = weight
                 return weight, 0
-        key_bytes = simple_bytes(key)
+        key_bytes = key_bytes_unwritten(key)
         simple_key = key_bytes >= 0
         if not simple_key:
             key_bytes = self.sizer.measure(key, boundary=self.boundary).size_bytes
@@ -237,7 +259,11 @@ class Ledger:
             freed, size = written, written
         else:
             if written is None:
-                key_bytes = max(simple_bytes(key), 0)
+                key_bytes = key_bytes_unwritten(key)
+                if key_bytes < 0:
+                    key_bytes = _bytes_of_equal(key)
+                if key_bytes < 0:  # the ledger was full when it came
+                    key_bytes = self.sizer.measure(key, boundary=self.boundary).size_bytes
                 proxy = -1
             else:
                 key_bytes, proxy = written
@@ -310,7 +336,7 @@ class Ledger:
     def _weigh(self, key: object, value: object) -> int | None:
         try:
             weight = self.weigher(key, value)  # type: ignore[misc]  # only called when there is one
-            if isinstance(weight, (int, float)) and not isinstance(weight, bool) and 0 <= weight < math.inf:
+            if isinstance(weight, Real) and not isinstance(weight, bool) and 0 <= weight < math.inf:
                 return int(weight)
             swallow("weigher: not a finite number >= 0")
         except Exception as error:

@@ -337,14 +337,14 @@ import os, signal, sys, time
 seen = []
 def note(number, frame):
     seen.append(signal.Signals(number).name)
-    print(seen[-1], flush=True)
+    os.write(1, seen[-1].encode() + b"\\n")  # print() would refuse to be called inside print()
 for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2"):
     signal.signal(getattr(signal, name), note)
 fill(4)
-print("ready", flush=True)
+os.write(1, b"ready\\n")
 while "SIGUSR2" not in seen:
     time.sleep(0.01)
-print(len(seen), "signals", flush=True)
+os.write(1, b"%d signals\\n" % len(seen))
 sys.exit(7)
 """
 

@@ -52,15 +52,18 @@ def _start():
     if sys.prefix != {prefix!r} or sys.version_info[:2] != {version!r}:
         return  # another Python, started by the program: not ours to profile
     try:
-        import cachescope
-    except ImportError:
-        sys.path.append({package_root!r})
-    try:
-        from cachescope.instrument.bootstrap import start
+        from importlib import util
+        if util.find_spec("cachescope") is None:
+            sys.path.append({package_root!r})
+        # By its path: helper processes, such as multiprocessing's, need not import the whole package.
+        folder = util.find_spec("cachescope").submodule_search_locations[0]
+        name = "cachescope.instrument.bootstrap"
+        spec = util.spec_from_file_location(name, os.path.join(folder, "instrument", "bootstrap.py"))
+        sys.modules[name] = bootstrap = util.module_from_spec(spec)
+        spec.loader.exec_module(bootstrap)
+        bootstrap.start()
     except Exception as error:
         sys.stderr.write("cachescope: not started: %s: %s\\n" % (type(error).__name__, error))
-    else:
-        start()
 try:
     _chain()
 finally:

@@ -482,6 +482,24 @@ def test_two_runs_at_once_in_one_folder_stay_apart(tmp_path, write):
     assert len(captures(tmp_path)) == 4
 
 
+def test_a_process_that_outlives_the_program_is_named(tmp_path, write):
+    body = """
+    reader, writer = os.pipe()
+    if os.fork() == 0:
+        [os.close(file) for file in (0, 1, 2)]
+        fill(10); await_flush(); os.write(writer, b"x")
+        time.sleep(600)
+    os.read(reader, 1)
+    """
+    write("app.py", FILLS_USERS, AWAIT_FLUSH, MAIN.format(body=textwrap.dedent(body).replace("\n", "\n    ")))
+    ran = run_cachescope("run", "app.py", folder=tmp_path)
+    last = [process.pid for process in report_of(tmp_path).processes][-1]
+    os.kill(last, signal.SIGKILL)
+    assert ran.returncode == 0
+    assert f"still running, so only what they have flushed is counted: pid {last}\n" in ran.stderr.decode()
+    assert sum(caches_of(tmp_path).values()) == 11
+
+
 def test_another_python_that_the_program_starts_is_left_alone(tmp_path, write):
     write("b.py", FILLS_USERS, "fill(5); print(1)")
     code = f"import subprocess; subprocess.run([{python('neither')!r}, 'b.py'])"

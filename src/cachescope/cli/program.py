@@ -20,7 +20,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from cachescope.core.errors import ConfigurationError
+from cachescope.core.errors import CachescopeError, ConfigurationError
 
 STARTUP_FILE = "cachescope-startup.pth"
 _TICK_SECONDS = 0.1
@@ -138,10 +138,15 @@ def run_program(
 
     Returns:
         The ended process.
+
+    Raises:
+        CachescopeError: It can't be started.
     """
-    if hasattr(signal, "sigtimedwait"):
-        return _run_by_siginfo(command, environment, on_tick)
-    return _run_by_handlers(command, environment, on_tick)
+    run = _run_by_siginfo if hasattr(signal, "sigtimedwait") else _run_by_handlers
+    try:
+        return run(command, environment, on_tick)
+    except OSError as error:
+        raise CachescopeError(f"can't start {command[0]}: {error.strerror or error}") from error
 
 
 def _run_by_siginfo(

@@ -273,6 +273,8 @@ def _show(
         if report is not None:
             if not report.caches:
                 _say(*NOTHING_CACHED)
+            if running := _still_running(report, main_pid):
+                say(f"still running, so only what they have flushed is counted: pid {', '.join(map(str, running))}")
             if report.caches or report.notes or any(process.faults for process in report.processes):
                 _print(report)
     shown = shlex.quote(_relative(captures[0]))
@@ -282,6 +284,13 @@ def _show(
         f"  {command_name} report {shown}",
         f"  {command_name} report {shown} --json",
     )
+
+
+def _still_running(report: Report, main_pid: int) -> list[int]:
+    """Processes of the program that have outlived it, such as workers that detached themselves."""
+    import psutil
+
+    return [process.pid for process in report.processes if process.pid != main_pid and psutil.pid_exists(process.pid)]
 
 
 def _print(report: Report) -> None:

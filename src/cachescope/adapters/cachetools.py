@@ -17,7 +17,7 @@ Hooks, on every class that defines them:
 ``pop``, ``setdefault``, ``clear``
     Compound; ``clear`` and ``popitem`` are put on ``Cache`` too where it inherits them from MutableMapping.
 ``__missing__``
-    Only where a user's class overrides it: what it returns was missed.
+    A miss, also of an expired entry; where a user's class overrides it, what it returns was missed all the same.
 ``__init__``, ``__copy__``, ``__setstate__``, ``__reduce_ex__``
     New objects are met at once, copies as objects of their own; pickles hold nothing of ours.
 
@@ -28,7 +28,7 @@ Read from the side: ``_Cache__data``, the same name in all four versions; ``len(
 from __future__ import annotations
 
 import sys
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -37,6 +37,7 @@ from cachescope.core import hooks, sites
 
 HOOKED = {
     "__getitem__": "lookup",
+    "__missing__": "missing",
     "__setitem__": "set",
     "__delitem__": "delete",
     "get": "get",
@@ -48,7 +49,19 @@ HOOKED = {
 }
 """Kinds of the library's own methods; a user's override has the kind with ``_open``, where there is one."""
 LIFE = {"__init__": "init", "__copy__": "copy", "__setstate__": "setstate", "__reduce_ex__": "reduce"}
-_OPEN = {"__getitem__": "lookup_open", "__setitem__": "set_open", "__delitem__": "delete_open", "get": "get_open"}
+_OPEN = {
+    "__getitem__": "lookup_open",
+    "__missing__": "missing_open",
+    "__setitem__": "set_open",
+    "__delitem__": "delete_open",
+    "get": "get_open",
+    "popitem": "popitem_open",
+}
+_BASE = {"__getitem__": "lookup_base"}
+_TABLES = ("data", "size", "order", "links", "items", "index", "keys", "counter")
+"""Attributes of the library's classes that grow with the entries, less the mangling. They are asked for one by one:
+touching an instance's ``__dict__`` would make one for it, and slow every access to the cache down."""
+_EMPTY_BYTES = {kind: kind().__sizeof__() for kind in (dict, OrderedDict, list, Counter)}
 _LINK_BYTES = 72 + 16
 """A link of the time-aware and LFU caches: five slots and a GC header."""
 
@@ -97,9 +110,11 @@ class CachetoolsAdapter(Adapter):
                 continue
             if stock and not is_base and method in ("get", "pop", "setdefault", "__init__"):
                 continue  # _TimedCache's call Cache's
+            if is_base:
+                kind = _BASE.get(method, kind)
+            if method == "popitem" and stock and reads_past_hooks(cls):
+                continue
             yield Patch(cls, method, kind if stock else _OPEN.get(method, kind))
-        if not stock and "__missing__" in vars(cls):
-            yield Patch(cls, "__missing__", "missing_open")
 
     def in_place(self, obj: Any) -> Mapping[str, str] | None:
         """One table over the whole line of classes of *obj*."""
@@ -110,9 +125,6 @@ class CachetoolsAdapter(Adapter):
             owner = next((c for c in cls.__mro__ if method in vars(c)), None)
             if owner is not None:
                 out[method] = kind if is_stock(owner) else _OPEN.get(method, kind)
-        owner = next(c for c in cls.__mro__ if "__missing__" in vars(c))
-        if not is_stock(owner):
-            out["__missing__"] = "missing_open"
         for method, kind in LIFE.items():
             if method in ("__copy__", "__setstate__") and hasattr(cls, method):
                 out[method] = kind
@@ -131,23 +143,23 @@ class CachetoolsAdapter(Adapter):
 
     def container_bytes(self, obj: Any) -> int:
         """The dicts, orders, heaps and links that the cache keeps beside its entries."""
-        attributes = obj.__dict__
-        links = 0
         total = 0
-        for name, value in list(attributes.items()):
-            if type(value) is dict or type(value) is OrderedDict:
-                total += value.__sizeof__() - type(value)().__sizeof__()
-                if name.endswith(("__links", "__items")):
-                    links = dict.__len__(value)
-            elif type(value) in (list, deque):
-                total += value.__sizeof__() - type(value)().__sizeof__()
-        return total + links * _LINK_BYTES
+        for cls in type(obj).__mro__:
+            if not is_stock(cls):
+                continue
+            for table in _TABLES:
+                value = getattr(obj, f"_{cls.__name__}__{table}", None)
+                kind = type(value)
+                if kind in _EMPTY_BYTES and value is not None:
+                    total += kind.__sizeof__(value) - _EMPTY_BYTES[kind]
+                    if table in ("links", "items") and cls.__name__ in ("TTLCache", "TLRUCache"):
+                        total += _LINK_BYTES * dict.__len__(value)
+        return total
 
     def limits(self, obj: Any) -> tuple[float | None, float | None]:
         """``maxsize``, and ``currsize`` when a ``getsizeof`` gives it another unit; neither is asked of the cache."""
-        attributes = obj.__dict__
-        most = attributes.get("_Cache__maxsize")
-        own = attributes.get("_Cache__currsize") if isinstance(attributes.get("_Cache__size"), dict) else None
+        most = getattr(obj, "_Cache__maxsize", None)
+        own = getattr(obj, "_Cache__currsize", None) if type(getattr(obj, "_Cache__size", None)) is dict else None
         return (float(most) if isinstance(most, (int, float)) else None), (
             float(own) if isinstance(own, (int, float)) else None
         )
@@ -161,6 +173,14 @@ class CachetoolsAdapter(Adapter):
     def _base(self) -> type:
         base: type = sys.modules["cachetools"].Cache
         return base
+
+
+def reads_past_hooks(cls: type) -> bool:
+    """Whether the stock ``popitem`` of *cls* only deletes through a method that is hooked, so that it needs none itself.
+
+    From cachetools 8 on it reads through ``Cache.__getitem__``, which isn't counted for a class that has its own.
+    """
+    return "pop" not in cls.popitem.__code__.co_names and "__getitem__" in vars(cls)  # type: ignore[attr-defined]
 
 
 def is_stock(cls: type) -> bool:

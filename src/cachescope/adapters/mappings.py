@@ -20,12 +20,12 @@ from typing import Any
 from cachescope.adapters.contract import Adapter
 
 _FLAT = {
-    "__getitem__": "lookup",
-    "__setitem__": "set",
-    "__delitem__": "delete",
+    "__getitem__": "lookup_flat",
+    "__setitem__": "set_flat",
+    "__delitem__": "delete_flat",
     "get": "get_flat",
     "pop": "pop",
-    "popitem": "popitem",
+    "popitem": "popitem_open",
     "setdefault": "setdefault",
     "update": "update",
     "clear": "clear",
@@ -38,7 +38,7 @@ _OPEN = {
     "__delitem__": "delete_open",
     "get": "get_open",
     "pop": "pop",
-    "popitem": "popitem",
+    "popitem": "popitem_open",
     "setdefault": "setdefault",
     "update": "update",
     "clear": "clear",
@@ -77,7 +77,7 @@ class MappingsAdapter(Adapter):
                 del table[method]  # they go through self[key], which counts
         missing = next((c for c in cls.__mro__ if "__missing__" in vars(c)), None)
         if missing is defaultdict:
-            if table["__getitem__"] == "lookup":
+            if table["__getitem__"] == "lookup_flat":
                 table["__getitem__"] = "lookup_default"
         elif missing is not None:
             table["__missing__"] = "missing_open"

@@ -335,8 +335,9 @@ class Ledger:
 
     def _weigh(self, key: object, value: object) -> int | None:
         try:
-            weight = self.weigher(key, value)  # type: ignore[misc]  # only called when there is one
-            if isinstance(weight, Real) and not isinstance(weight, bool) and 0 <= weight < math.inf:
+            weight: Any = self.weigher(key, value)  # type: ignore[misc]  # only called when there is one
+            a_number = isinstance(weight, Real) and type(weight) is not bool  # numpy's are Real too
+            if a_number and 0 <= weight < math.inf:
                 return int(weight)
             swallow("weigher: not a finite number >= 0")
         except Exception as error:

@@ -15,7 +15,6 @@ from cachescope.core import batch as b
 from cachescope.core.analysis.hotspots import Cell, Hotspots
 from cachescope.core.patterns import KeyPatterns
 from cachescope.core.sites import Sites
-from cachescope.core.state import FOLLOW_ALL, FOLLOW_MIX
 
 if TYPE_CHECKING:
     from cachescope.core.record import CacheRecord
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 # Live figures are of followed lives, unscaled; the others are scaled as they come.
 PATTERN, SITE, ALLOCATIONS, BYTES, VARIANCE, LIVE_N, LIVE_BYTES, LIVE_SQUARES, HITS, MISSES, FIRST, LAST = range(12)
 _MOST_CELLS = 8_192
+_RECENT_PER_DRAIN = 512
 RecentEvent = tuple[float, int, int, int, int, int, Any]
 """(seconds, kind, pattern id, bytes, thread, site, raw key or None)."""
 
@@ -36,7 +36,7 @@ class Flow:
         recent_events: Newest events kept.
     """
 
-    __slots__ = ("cells", "drained", "lives", "patterns", "recent", "scale")
+    __slots__ = ("cells", "drained", "lives", "patterns", "recent", "scale", "thinned")
 
     def __init__(self, patterns: KeyPatterns, recent_events: int) -> None:
         self.patterns = patterns
@@ -45,6 +45,7 @@ class Flow:
         self.lives: dict[int, dict[int, tuple[list[Any], int]]] = {}
         self.scale = 1.0
         self.drained = 0
+        self.thinned = 0
 
     @property
     def lives_count(self) -> int:
@@ -85,18 +86,25 @@ class Flow:
             there[LIVE_SQUARES] += size * size
             moved[key_hash] = (there, size)
 
-    def thin(self, follow_below: int) -> None:
-        """Keep only the lives whose hash falls below *follow_below*."""
-        self.scale = FOLLOW_ALL / follow_below
+    def thin(self, share: float) -> None:
+        """New entries are followed with probability *share* from now on; :meth:`keep` says which old ones stay."""
+        self.scale = 1.0 / share
+        self.thinned += 1
         for cell in self.cells.values():
             cell[LIVE_N] = cell[LIVE_BYTES] = cell[LIVE_SQUARES] = 0
-        for serial, lives in list(self.lives.items()):
-            kept = {h: life for h, life in lives.items() if h * FOLLOW_MIX % FOLLOW_ALL < follow_below}
-            self.lives[serial] = kept
-            for cell, size in kept.values():
-                cell[LIVE_N] += 1
-                cell[LIVE_BYTES] += size
-                cell[LIVE_SQUARES] += size * size
+
+    def keep(self, serial: int, factor: float) -> set[int]:
+        """Keep *factor* of one object's lives, chosen by a hash of their own; gives the key hashes of those kept."""
+        lives = self.lives.get(serial, {})
+        below = int(factor * (1 << 32))
+        salt = self.thinned
+        kept = {h: life for h, life in lives.items() if hash((h, salt)) & 0xFFFFFFFF < below}
+        self.lives[serial] = kept
+        for cell, size in kept.values():
+            cell[LIVE_N] += 1
+            cell[LIVE_BYTES] += size
+            cell[LIVE_SQUARES] += size * size
+        return set(kept)
 
     def forget_flows(self) -> None:
         """Start what flowed at 0, and keep what is held (after a fork)."""
@@ -129,7 +137,7 @@ class Flow:
         return out
 
 
-def drain(events: Iterable[b.Event], records: dict[int, CacheRecord], now: float, raw_keys: bool = False) -> None:
+def drain(events: list[b.Event], records: dict[int, CacheRecord], now: float, raw_keys: bool = False) -> None:
     """Follow *events* in their order.
 
     Args:
@@ -138,60 +146,71 @@ def drain(events: Iterable[b.Event], records: dict[int, CacheRecord], now: float
         now: Seconds since the epoch.
         raw_keys: Keep keys themselves in recent events.
     """
-    for kind, serial, key_hash, key, size, site, thread in events:
+    _follow(events, records, now)
+    for kind, serial, key_hash, key, size, site, thread in events[-_RECENT_PER_DRAIN:]:
         record = records.get(serial)
-        if record is None:
+        if record is None or kind in (b.READ_HIT, b.READ_MISS, b.DIED):
             continue
-        flow = record.flow
+        whole = kind == b.CLEARED and key is None and key_hash == 0
+        pattern = -1 if whole or key is None else record.flow.patterns.id_of(key)
+        record.flow.recent.append((now, kind, pattern, size, thread, site, key if raw_keys else None))
+
+
+def _follow(events: Iterable[b.Event], records: dict[int, CacheRecord], now: float) -> None:
+    last = -1
+    flow: Any = None
+    lives: dict[int, tuple[list[Any], int]] = {}
+    id_of: Any = None
+    for kind, serial, key_hash, key, size, site, _ in events:
+        if serial != last:
+            record = records.get(serial)
+            if record is None:
+                continue
+            last = serial
+            flow = record.flow
+            cells, scale = flow.cells, flow.scale
+            id_of = flow.patterns.id_of
+            known = flow.lives.get(serial)
+            lives = known if known is not None else flow.lives.setdefault(serial, {})
         flow.drained += 1
-        if kind == b.DIED:
+        if kind < 4:  # it left; the constants of core.batch, inlined here: this loop is most of our thread's time
+            if key_hash == 0 and key is None and kind == 3:
+                flow.end(serial)
+                last = -1
+                continue
+            life = lives.pop(key_hash, None)
+            if life is not None:
+                cell, size = life
+                cell[5] -= 1
+                cell[6] -= size
+                cell[7] -= size * size
+                cell[11] = now
+            continue
+        if kind == 8:
             flow.end(serial)
             records.pop(serial, None)
+            last = -1
             continue
-        if key is None and kind == b.CLEARED and key_hash == 0:
-            flow.end(serial)
-            flow.recent.append((now, kind, -1, size, thread, 0, None))
+        pattern = id_of(key)
+        cell = cells.get((pattern, site))
+        if cell is None:
+            cell = flow.cell(pattern, site, now)
+        cell[11] = now
+        if kind > 5:
+            cell[8 if kind == 6 else 9] += 1
             continue
-        lives = flow.lives.get(serial)
-        if lives is None:
-            lives = flow.lives[serial] = {}
-        if kind >= b.SET:
-            pattern = flow.patterns.id_of(key)
-            cell = flow.cells.get((pattern, site))
-            if cell is None:
-                cell = flow.cell(pattern, site, now)
-            cell[LAST] = now
-            if kind == b.READ_HIT:
-                cell[HITS] += 1
-                continue
-            if kind == b.READ_MISS:
-                cell[MISSES] += 1
-                continue
-            if key_hash * FOLLOW_MIX % FOLLOW_ALL >= record.follow_below:
-                continue  # it came while the followed keys were being thinned out
-            scale = flow.scale
-            cell[ALLOCATIONS] += scale
-            cell[BYTES] += size * scale
-            if scale != 1.0:
-                cell[VARIANCE] += size * size * (scale * scale - scale)
+        cell[2] += scale
+        cell[3] += size * scale
+        if scale != 1.0:
+            cell[4] += size * size * (scale * scale - scale)
+        if kind == 5:
             life = lives.get(key_hash)
             if life is not None:
                 was, old = life
-                was[LIVE_N] -= 1
-                was[LIVE_BYTES] -= old
-                was[LIVE_SQUARES] -= old * old
-            lives[key_hash] = (cell, size)
-            cell[LIVE_N] += 1
-            cell[LIVE_BYTES] += size
-            cell[LIVE_SQUARES] += size * size
-            flow.recent.append((now, kind, pattern, size, thread, site, key if raw_keys else None))
-        else:
-            life = lives.pop(key_hash, None)
-            if life is None:
-                continue
-            cell, size = life
-            cell[LIVE_N] -= 1
-            cell[LIVE_BYTES] -= size
-            cell[LIVE_SQUARES] -= size * size
-            cell[LAST] = now
-            flow.recent.append((now, kind, cell[PATTERN], size, thread, cell[SITE], None))
+                was[5] -= 1
+                was[6] -= old
+                was[7] -= old * old
+        lives[key_hash] = (cell, size)
+        cell[5] += 1
+        cell[6] += size
+        cell[7] += size * size

@@ -33,13 +33,12 @@ from cachescope.core.state import (
     COMMITTED,
     DELETE_OPEN,
     EXPIRE,
-    FOLLOW_ALL,
-    FOLLOW_MIX,
     GET,
     KEY,
     LOOKED,
     LOOKUP,
     MISSING,
+    NEW_SET,
     OP,
     OWN_KEY_LEFT,
     PARENT,
@@ -60,7 +59,7 @@ Meet = Callable[[Any], State]
 
 _dict_get = dict.get
 _getrefcount = sys.getrefcount
-_LARGE_BYTES = 4_096
+_BYTES_BASE = b"".__sizeof__()
 _INNER = frozenset((SET, POPITEM, EXPIRE, CLEAR, LOOKUP))
 """Operations inside which a read is the library's own."""
 missed_before_setdefault: set[str] = set()
@@ -100,7 +99,50 @@ def _kind(name: str) -> Callable[[Callable[[Any, Meet], Hook]], Callable[[Any, M
 
 @_kind("lookup")
 def _lookup(original: Any, meet: Meet) -> Hook:
+    """A stock ``__getitem__`` that calls ``__missing__``, whose hook counts the misses."""
+
     def __getitem__(self: Any, key: Any) -> Any:
+        try:
+            state = self._self_cachescope
+            busy = state.busy
+        except AttributeError:
+            return _busy_lookup(meet(self), original, self, key)
+        if busy:
+            return _busy_lookup(state, original, self, key)
+        value = original(self, key)
+        state.hits += 1
+        return value
+
+    return __getitem__
+
+
+@_kind("lookup_base")
+def _lookup_base(original: Any, meet: Meet) -> Hook:
+    """The ``__getitem__`` of the base class, which its subclasses' own methods also call to read from the side."""
+    overriding: set[type] = set()
+    plain: set[type] = set()
+    inner = _lookup(original, meet)
+    library = original.__module__
+
+    def __getitem__(self: Any, key: Any) -> Any:
+        cls = type(self)
+        if cls in overriding:
+            return original(self, key)
+        if cls not in plain:
+            own = getattr(cls, "__getitem__", None)
+            stock = getattr(own, "__module__", None) == library
+            (overriding if own is not __getitem__ and stock else plain).add(cls)
+            return __getitem__(self, key)
+        return inner(self, key)
+
+    return __getitem__
+
+
+@_kind("missing")
+def _missing(original: Any, meet: Meet) -> Hook:
+    """The stock ``__missing__``, which raises KeyError: every miss of a lookup comes by."""
+
+    def __missing__(self: Any, key: Any) -> Any:
         try:
             state = self._self_cachescope
             busy = state.busy
@@ -108,16 +150,53 @@ def _lookup(original: Any, meet: Meet) -> Hook:
             state = meet(self)
             busy = state.busy
         if busy:
-            return _busy_lookup(state, original, self, key)
-        state.lookups += 1
+            _busy_miss(state, key)
+        else:
+            state.misses += 1
+        raise KeyError(key)  # all that the original does, with one frame less to unwind
+
+    return __missing__
+
+
+def _busy_miss(state: State, key: Any) -> None:
+    frame = state.frame()
+    if frame is not None:
+        if frame[OP] in _INNER:
+            if frame[OP] == LOOKUP:
+                frame[LOOKED] = True  # tells an overriding __getitem__ that this was a miss, even if it hides it
+            return
+        frame[LOOKED] = True
+    elif RETIRED in state.busy:
+        return
+    state.misses += 1
+    if ARMED in state.busy:
+        _sample(state, key, False)
+
+
+@_kind("lookup_flat")
+def _lookup_flat(original: Any, meet: Meet) -> Hook:
+    """A ``__getitem__`` that raises KeyError on a miss by itself."""
+
+    def __getitem__(self: Any, key: Any) -> Any:
+        state = state_of(self, meet)
+        busy = state.busy
+        if busy:
+            frame = state.frame()
+            if RETIRED in busy or (frame is not None and frame[OP] in _INNER):
+                return original(self, key)
+            if frame is not None:
+                frame[LOOKED] = True
         try:
-            return original(self, key)
+            value = original(self, key)
         except KeyError:
             state.misses += 1
+            if ARMED in busy:
+                _sample(state, key, False)
             raise
-        except BaseException:
-            state.lookups -= 1
-            raise
+        state.hits += 1
+        if ARMED in busy:
+            _sample(state, key, True)
+        return value
 
     return __getitem__
 
@@ -127,25 +206,12 @@ def _busy_lookup(state: State, original: Any, self: Any, key: Any) -> Any:
     frame = busy.get(get_ident())
     if frame is not None:
         if frame[OP] in _INNER:
-            try:
-                return original(self, key)
-            except KeyError:
-                frame[LOOKED] = True  # tells an overriding __getitem__ that this was a miss, even if it hides it
-                raise
+            return original(self, key)
         frame[LOOKED] = True
     elif RETIRED in busy:
         return original(self, key)
-    state.lookups += 1
-    try:
-        value = original(self, key)
-    except KeyError:
-        state.misses += 1
-        if ARMED in busy:
-            _sample(state, key, False)
-        raise
-    except BaseException:
-        state.lookups -= 1
-        raise
+    value = original(self, key)
+    state.hits += 1
     if ARMED in busy:
         _sample(state, key, True)
     return value
@@ -170,24 +236,20 @@ def _lookup_open(original: Any, meet: Meet) -> Hook:
         if frame is not None:
             frame[LOOKED] = True
         mine = state.push(LOOKUP, key, b.DELETED)
-        state.lookups += 1
-        hit = False
+        missed: bool | None = None
         try:
             value = original(self, key)
-            hit = not mine[LOOKED]  # __missing__ ran: it marks the frame
+            missed = bool(mine[LOOKED])  # __missing__ ran: it marks the frame
         except KeyError:
+            missed = True
             raise
         except BaseException:
-            if not mine[LOOKED]:
-                state.lookups -= 1
-                hit = True
+            missed = True if mine[LOOKED] else None  # its loader failed; or it was no lookup at all
             raise
         finally:
             state.pop(mine)
-            if not hit:
-                state.misses += 1
-            if ARMED in state.busy:
-                _sample(state, key, hit)
+            if missed is not None:
+                _count_lookup(state, key, not missed)
         return value
 
     return __getitem__
@@ -202,23 +264,21 @@ def _missing_open(original: Any, meet: Meet) -> Hook:
         frame = state.frame()
         if RETIRED in state.busy or (frame is not None and frame[OP] in _INNER and frame[OP] != LOOKUP):
             return original(self, key)
-        overridden = frame is not None and frame[OP] == LOOKUP
-        if overridden:
-            frame[LOOKED] = True  # the hook of the overriding __getitem__ counts
+        overridden = frame is not None and frame[OP] == LOOKUP  # then the hook of that __getitem__ counts
+        if frame is not None:
+            frame[LOOKED] = True
         mine = state.push(GET, key, b.DELETED)  # what a loader reads and sets are operations of their own
         try:
             value = original(self, key)
-        except KeyError:
-            raise  # the hook of __getitem__ counts what comes through it as KeyError
         except BaseException:
             if not overridden:
-                state.lookups += 1
-                state.misses += 1
+                _count_lookup(state, key, False)
             raise
         finally:
             state.pop(mine)
         if not overridden:
-            state.misses += 1
+            _count_lookup(state, key, False)
+            state.hits -= 1  # the hook of __getitem__ will take what is returned for a hit
         return value
 
     return __missing__
@@ -241,7 +301,6 @@ def _get(original: Any, meet: Meet) -> Hook:
         if busy:
             _busy_get(state, key, False)
         else:
-            state.lookups += 1
             state.misses += 1
         return default
 
@@ -268,10 +327,10 @@ def _get_flat(original: Any, meet: Meet) -> Hook:
         state = state_of(self, meet)
         if state.busy:
             _busy_get(state, key, value is not MISSING)
+        elif value is MISSING:
+            state.misses += 1
         else:
-            state.lookups += 1
-            if value is MISSING:
-                state.misses += 1
+            state.hits += 1
         return default if value is MISSING else value
 
     return get
@@ -324,8 +383,9 @@ def _get_open(original: Any, meet: Meet) -> Hook:
 
 
 def _count_lookup(state: State, key: Any, hit: bool) -> None:
-    state.lookups += 1
-    if not hit:
+    if hit:
+        state.hits += 1
+    else:
         state.misses += 1
     if ARMED in state.busy:
         _sample(state, key, hit)
@@ -336,62 +396,50 @@ def _count_lookup(state: State, key: Any, hit: bool) -> None:
 
 @_kind("set")
 def _set(original: Any, meet: Meet) -> Hook:
+    """A stock ``__setitem__`` of a cache whose entries are in an exact dict of its own, ``state.data``."""
     normal_references = _NORMAL_REFERENCES
 
-    def __setitem__(self: Any, key: Any, value: Any, *extra: Any) -> Any:
+    def __setitem__(self: Any, key: Any, value: Any) -> Any:
+        ident = get_ident()
         try:
             state = self._self_cachescope
-            if state.owner != id(self):
-                state = meet(self)
-        except AttributeError:
-            state = meet(self)
-        busy = state.busy
-        ident = get_ident()
-        if extra or ident in busy or RETIRED in busy:
-            return _nested_set(state, original, self, key, value, extra)
-        data = state.data
-        if data is None:
-            data = self
-        try:
-            old = _dict_get(data, key, MISSING)
-        except Exception:  # unhashable, or __hash__ or __eq__ raised: the original says so itself
-            return original(self, key, value)
-        frame = [SET, key, 0, 1, None, False, False]
-        busy[ident] = frame
+            data = state.data
+            if key in data or state.busy or state.setter:
+                return _cold_set(original, self, key, value, meet)
+        except BaseException:  # met for the first time; or unhashable, or __hash__ or __eq__ raised
+            return _cold_set(original, self, key, value, meet)
+        state.setter = ident  # nothing was called since it was seen free: no other thread came between
         try:
             result = original(self, key, value)
         except BaseException:
-            busy.pop(ident, None)
-            _settle_failed_set(state, data, key, old, frame)
+            state.setter = 0
+            _settle_failed_set(state, data, key, MISSING, False)
             raise
-        busy.pop(ident, None)
+        state.setter = 0
         try:
-            new = _dict_get(data, key, MISSING)
-            if (
-                (old is MISSING or frame[6])
-                and state.plain
-                and (type(new) is bytes or (type(new) is str and new.isascii()))
-                and type(key) is str
-                and key.isascii()
-            ):
-                size = new.__sizeof__()
-                if size < _LARGE_BYTES and _getrefcount(new) <= normal_references:
+            new = data[key]
+            kind = type(new)
+            if type(key) is str and state.plain and _getrefcount(new) <= normal_references:
+                if kind is bytes:
+                    size = len(new) + _BYTES_BASE
+                elif kind is str:
+                    size = new.__sizeof__()
+                else:
+                    size = 4_096
+                if size < 4_096:
                     size += key.__sizeof__()
                     state.sets += 1
                     state.live_bytes += size
                     if state.live_bytes > state.peak_bytes:
                         state.peak_bytes = state.live_bytes
-                    key_hash = hash(key)
-                    if key_hash * FOLLOW_MIX % FOLLOW_ALL < state.follow_below:
-                        sites = state.sites
-                        site = 0 if sites is None else sites.here()
-                        state.batch.put((4, state.serial, key_hash, key, size, site, ident))
+                    if state.skip > 0:
+                        state.skip -= 1
+                    else:
+                        state.begin(key, size)
                     return result
-            if new is not MISSING:
-                old = MISSING if frame[6] else old
-                state.commit_set(key, new, old, _getrefcount(new) > normal_references)
-            elif old is not MISSING and not frame[6]:
-                state.commit_removal(key, old, b.EXPIRED)
+            state.commit_set(key, new, MISSING, _getrefcount(new) > normal_references)
+        except KeyError:  # it was not stored: the value had expired before it came
+            return result
         except Exception as error:
             swallow("set", error)
         return result
@@ -399,11 +447,26 @@ def _set(original: Any, meet: Meet) -> Hook:
     return __setitem__
 
 
-def _settle_failed_set(state: State, data: Any, key: Any, old: Any, frame: Frame) -> None:
+def _cold_set(original: Any, self: Any, key: Any, value: Any, meet: Meet) -> Any:
+    """A set that is no plain one of a new key: a replacement, one inside another operation, or a first meeting."""
+    return _nested_set(owned_state(self, meet), original, self, key, value)
+
+
+@_kind("set_flat")
+def _set_flat(original: Any, meet: Meet) -> Hook:
+    """A ``__setitem__`` of a cache that is itself a dict, or whose entries are in one of another class."""
+
+    def __setitem__(self: Any, key: Any, value: Any) -> Any:
+        return _nested_set(owned_state(self, meet), original, self, key, value)
+
+    return __setitem__
+
+
+def _settle_failed_set(state: State, data: Any, key: Any, old: Any, own_key_left: bool) -> None:
     """A set raised: account for what it did to the key before it did."""
     try:
         new = _dict_get(data, key, MISSING)
-        if frame[OWN_KEY_LEFT]:
+        if own_key_left:
             old = MISSING
         if new is old:
             return
@@ -415,28 +478,35 @@ def _settle_failed_set(state: State, data: Any, key: Any, old: Any, frame: Frame
         swallow("failed set", error)
 
 
-def _nested_set(state: State, original: Any, self: Any, key: Any, value: Any, extra: tuple[Any, ...]) -> Any:
+def _nested_set(state: State, original: Any, self: Any, key: Any, value: Any) -> Any:
     """A set inside another operation of the same thread on the same object."""
     frame = state.frame()
-    if RETIRED in state.busy or (frame is not None and frame[OP] in _PASS_POPITEM):
-        return original(self, key, value, *extra)
+    if RETIRED in state.busy or (frame is not None and frame[OP] in _PASS_SET):
+        return original(self, key, value)
     try:
         old = peek(state, self, key)
     except Exception:
-        return original(self, key, value, *extra)
+        return original(self, key, value)
     mine = state.push(SET, key, b.EVICTED)
     try:
-        result = original(self, key, value, *extra)
+        result = original(self, key, value)
     except BaseException:
         state.pop(mine)
         if state.record is not None:
-            _settle_failed_set(state, state.data if state.data is not None else self, key, old, mine)
+            _settle_failed_set(state, state.data if state.data is not None else self, key, old, mine[OWN_KEY_LEFT])
         raise
     state.pop(mine)
-    if frame is not None:
-        frame[COMMITTED] += 1
+    _mark_setters(frame)
     _settle_set(state, self, key, old, mine)
     return result
+
+
+def _mark_setters(frame: Frame | None) -> None:
+    """Tell the sets around that one of them was committed; what a loader inside a look-up sets is not theirs."""
+    while frame is not None and frame[OP] != LOOKUP and frame[OP] != GET:
+        if frame[OP] in _SETTING:
+            frame[COMMITTED] += 1
+        frame = frame[PARENT]
 
 
 def _settle_set(state: State, self: Any, key: Any, old: Any, frame: Frame) -> None:
@@ -472,6 +542,7 @@ def _set_open(original: Any, meet: Meet) -> Hook:
             state.pop(mine)
             if not mine[COMMITTED]:
                 _settle_open_set(state, self, key, MISSING if mine[OWN_KEY_LEFT] else old)
+            _mark_setters(frame)
         return result
 
     return __setitem__
@@ -506,7 +577,7 @@ def _setdefault(original: Any, meet: Meet) -> Hook:
     def setdefault(self: Any, key: Any, *args: Any, **kwargs: Any) -> Any:
         state = owned_state(self, meet)
         frame = state.frame()
-        if RETIRED in state.busy or (frame is not None and frame[OP] in _INNER):
+        if RETIRED in state.busy or (frame is not None and (frame[OP] in _INNER or frame[OP] == SETDEFAULT)):
             return original(self, key, *args, **kwargs)
         try:
             old = peek(state, self, key)
@@ -541,42 +612,31 @@ def _miss_was_counted() -> bool:
 
 @_kind("delete")
 def _delete(original: Any, meet: Meet) -> Hook:
-    def __delitem__(self: Any, key: Any, *extra: Any) -> Any:
+    """A stock ``__delitem__`` of a cache whose entries are in an exact dict of its own, ``state.data``."""
+
+    def __delitem__(self: Any, key: Any) -> Any:
         try:
             state = self._self_cachescope
-            if state.owner != id(self):
-                state = meet(self)
-        except AttributeError:
-            state = meet(self)
-        data = state.data
-        if data is None:
-            data = self
-        busy = state.busy
-        frame = None
-        if busy:
-            if RETIRED in busy:
-                return original(self, key, *extra)
-            frame = busy.get(get_ident())
+            frame = state.frame() if state.busy else None
+            value = state.data[key]
+        except BaseException:  # met for the first time, not there, or unhashable, or __hash__ or __eq__ raised
+            return _cold_delete(original, self, key, meet)
+        setter = state.setter
         try:
-            value = _dict_get(data, key, MISSING)
-        except Exception:  # unhashable, or __hash__ or __eq__ raised: the original says so itself
-            return original(self, key, *extra)
-        try:
-            result = original(self, key, *extra)
+            result = original(self, key)
         except BaseException:
             _settle_removal(state, self, key, value, b.EXPIRED, frame)  # a TTL cache removes the entry, then raises
             raise
         try:
-            if value is MISSING:
-                return result
-            cause = 0 if frame is None else _cause_inside(frame, key)
-            if (
-                state.plain
-                and (type(value) is bytes or (type(value) is str and value.isascii()))
-                and type(key) is str
-                and key.isascii()
-            ):
-                size = value.__sizeof__()
+            if frame is not None:
+                cause = _cause_inside(frame, key)
+            elif setter and setter == get_ident():
+                cause = 1
+            else:
+                cause = 0
+            kind = type(value)
+            if (kind is bytes or kind is str) and type(key) is str and state.plain:
+                size = len(value) + _BYTES_BASE if kind is bytes else value.__sizeof__()
                 size += key.__sizeof__()
                 if cause == 1:
                     state.evictions += 1
@@ -591,9 +651,8 @@ def _delete(original: Any, meet: Meet) -> Hook:
                     state.cleared += 1
                     state.cleared_bytes += size
                 state.live_bytes -= size
-                key_hash = hash(key)
-                if key_hash * FOLLOW_MIX % FOLLOW_ALL < state.follow_below:
-                    state.batch.put((cause, state.serial, key_hash, None, size, 0, get_ident()))
+                if key in state.followed:
+                    state.note(cause, key, size)
             else:
                 state.commit_removal(key, value, cause)
         except Exception as error:
@@ -603,23 +662,54 @@ def _delete(original: Any, meet: Meet) -> Hook:
     return __delitem__
 
 
+@_kind("delete_flat")
+def _delete_flat(original: Any, meet: Meet) -> Hook:
+    """A ``__delitem__`` of a cache that is itself a dict, or whose entries are in one of another class."""
+
+    def __delitem__(self: Any, key: Any) -> Any:
+        return _cold_delete(original, self, key, meet)
+
+    return __delitem__
+
+
+def _cold_delete(original: Any, self: Any, key: Any, meet: Meet) -> Any:
+    state = owned_state(self, meet)
+    frame = state.frame()
+    try:
+        value = peek(state, self, key)
+    except Exception:
+        return original(self, key)
+    cause = b.DELETED
+    try:
+        return original(self, key)
+    except BaseException:
+        cause = b.EXPIRED  # a TTL cache removes the entry, then raises
+        raise
+    finally:
+        _settle_removal(state, self, key, value, cause, frame)
+
+
 def _cause_inside(frame: Frame, key: Any) -> int:
     """Why an entry leaves inside *frame*; tells every set around that it was its own key, where it was."""
+    if frame is NEW_SET:
+        return b.EVICTED
     op = frame[OP]
     cause: int = frame[CAUSE]
     if op == SET:
         if frame[KEY] is key or frame[KEY] == key:
             frame[OWN_KEY_LEFT] = True
         return cause
-    if op == SET_OPEN:
-        if frame[KEY] is key or frame[KEY] == key:
-            cause = b.DELETED  # an overriding __setitem__ that deletes before it sets
-    else:
-        frame[COMMITTED] += 1
+    if op == SET_OPEN and (frame[KEY] is key or frame[KEY] == key):
+        cause = b.DELETED  # an overriding __setitem__ that deletes before it sets
     around: Frame | None = frame
+    removing = True
     while around is not None:
-        if around[OP] in _SETTING and (around[KEY] is key or around[KEY] == key):
-            around[OWN_KEY_LEFT] = True
+        if around[OP] in _SETTING:
+            removing = False  # the set that this removal makes room for is yet to come
+            if around[KEY] is key or around[KEY] == key:
+                around[OWN_KEY_LEFT] = True
+        elif removing:
+            around[COMMITTED] += 1
         around = around[PARENT]
     return cause
 
@@ -676,7 +766,7 @@ def _pop(original: Any, meet: Meet) -> Hook:
     def pop(self: Any, key: Any, *args: Any, **kwargs: Any) -> Any:
         state = owned_state(self, meet)
         frame = state.frame()
-        if RETIRED in state.busy or (frame is not None and (frame[OP] in _PASS_POPITEM or frame[OP] == POP)):
+        if RETIRED in state.busy or (frame is not None and (frame[OP] in _PASS_SET or frame[OP] == POP)):
             return original(self, key, *args, **kwargs)
         try:
             value = peek(state, self, key)
@@ -703,38 +793,50 @@ def _pop(original: Any, meet: Meet) -> Hook:
 
 @_kind("popitem")
 def _popitem(original: Any, meet: Meet) -> Hook:
-    """``popitem``: an eviction inside a set, a delete otherwise; what it returns is the entry that left."""
+    """A stock ``popitem`` that reads and deletes through methods that are hooked."""
 
-    def popitem(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def popitem(self: Any) -> Any:
         try:
             state = self._self_cachescope
-            busy = state.busy
+            state.busy  # noqa: B018  # an unpickled state is None
         except AttributeError:
             state = meet(self)
-            busy = state.busy
-        frame = None
-        if busy:
-            frame = busy.get(get_ident())
-            if (frame is not None and frame[0] in _PASS_POPITEM) or RETIRED in busy:
-                return original(self, *args, **kwargs)
-        cause = _cause_at(frame, None)
-        mine = state.push(POPITEM, None, cause)
-        try:
-            result = original(self, *args, **kwargs)
-        finally:
-            state.pop(mine)
-        if not mine[COMMITTED] and type(result) is tuple and len(result) == 2:
-            try:
-                _cause_inside(mine, result[0])
-                state.commit_removal(result[0], result[1], cause)
-            except Exception as error:
-                swallow("popitem", error)
-        return result
+        return _framed_popitem(state, original, self, (), {})
 
     return popitem
 
 
-_PASS_POPITEM = frozenset((SET, POPITEM, EXPIRE, CLEAR))
+@_kind("popitem_open")
+def _popitem_open(original: Any, meet: Meet) -> Hook:
+    """``popitem`` of any make, with any arguments; what it returns is the entry that left."""
+
+    def popitem(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return _framed_popitem(owned_state(self, meet), original, self, args, kwargs)
+
+    return popitem
+
+
+def _framed_popitem(state: State, original: Any, self: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    frame = state.frame()
+    if RETIRED in state.busy or (frame is not None and frame[OP] in _PASS_POPITEM):
+        return original(self, *args, **kwargs)
+    cause = _cause_at(frame, None)
+    mine = state.push(POPITEM, None, cause)
+    try:
+        result = original(self, *args, **kwargs)
+    finally:
+        state.pop(mine)
+    if not mine[COMMITTED] and type(result) is tuple and len(result) == 2:
+        try:
+            _cause_inside(mine, result[0])
+            state.commit_removal(result[0], result[1], cause)
+        except Exception as error:
+            swallow("popitem", error)
+    return result
+
+
+_PASS_POPITEM = frozenset((POPITEM, EXPIRE, CLEAR))
+_PASS_SET = frozenset((SET, POPITEM, EXPIRE, CLEAR))
 _SETTING = frozenset((SET, SET_OPEN, SETDEFAULT, UPDATE))
 
 
@@ -883,7 +985,7 @@ def without_state(reduced: Any) -> Any:
 
 def _meet_quietly(self: Any, meet: Meet) -> None:
     try:
-        state = self.__dict__.get(ATTRIBUTE)
+        state = getattr(self, ATTRIBUTE, None)
         if state is None or state.owner != id(self) or state.data is None:
             meet(self)
     except Exception as error:

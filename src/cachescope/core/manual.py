@@ -106,8 +106,9 @@ class ManualCaches:
         try:
             with self._lock:
                 state = self._state(name)
-                state.lookups += 1
-                if not hit:
+                if hit:
+                    state.hits += 1
+                else:
                     state.misses += 1
         except Exception as error:
             self._refuse(name, "lookup", error)

@@ -12,7 +12,7 @@ from cachescope.core.batch import DIED, Batch
 from cachescope.core.following import Flow
 from cachescope.core.patterns import KeyPatterns
 from cachescope.core.sites import Sites
-from cachescope.core.state import COUNTERS, FOLLOW_ALL, MISSING, State, View
+from cachescope.core.state import COUNTERS, MISSING, State, View
 
 _CLEARED = COUNTERS.index("cleared")
 _CLEARED_BYTES = COUNTERS.index("cleared_bytes")
@@ -47,7 +47,8 @@ class CacheRecord:
     ) -> None:
         self.name, self.kind, self.where, self.view = name, kind, where, view
         self.batch, self.sites = batch, sites
-        self.follow_below = FOLLOW_ALL
+        self.share = 1.0
+        """The probability with which a new entry is followed."""
         self.created = time.time()
         self.patterns = KeyPatterns(max_patterns)
         self.flow = Flow(self.patterns, recent_events)
@@ -134,12 +135,19 @@ class CacheRecord:
         except Exception:  # a user's subclass may hide what we look for; then it is not known
             return None
 
-    def thin(self) -> None:
-        """Follow half of the keys that are followed now."""
-        self.follow_below = max(1, self.follow_below // 2)
-        for state in self.live_states():
-            state.follow_below = self.follow_below
-        self.flow.thin(self.follow_below)
+    def thin(self, factor: float) -> None:
+        """Follow only *factor* of the entries that are followed now, and of new ones."""
+        self.share *= factor
+        states = self.live_states()
+        for state in states:
+            state.share = self.share
+        self.flow.thin(self.share)
+        kept_by_serial = {state.serial: self.flow.keep(state.serial, factor) for state in states}
+        for state in states:
+            kept = kept_by_serial[state.serial]
+            gone = [key for key in _copy_of(state.followed) if hash(key) not in kept]
+            state.followed.difference_update(gone)  # in place: hooks go on adding meanwhile
+            state.followed_hashes.difference_update(_copy_of(state.followed_hashes) - kept)
 
     def fresh_entries(self, most: int) -> int:
         """Measure up to *most* resident values whose kind is not well known; returns the nanoseconds spent."""
@@ -172,6 +180,11 @@ class CacheRecord:
         self.inherited = (live, entries)
         self.instances_total = len(self.states)
         self.flow.forget_flows()
+
+
+def _copy_of(changing: set[Any]) -> set[Any]:
+    """A copy of a set that other threads change; copying runs no Python code, so it can't be torn."""
+    return changing.copy()
 
 
 def _some_values(data: Any, most: int) -> list[Any]:

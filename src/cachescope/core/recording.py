@@ -268,7 +268,7 @@ def profile_of(
         own_size=sum(own) if own else None,
         instances=sum(part.instances for part in parts),
         instances_total=sum(part.instances_total for part in parts),
-        hits=flows["lookups"] - flows["misses"],
+        hits=flows["hits"],
         misses=flows["misses"],
         clears=flows["clears"],
         kind=next((part.kind for part in parts if part.kind), ""),
@@ -318,7 +318,7 @@ def hotspots_of(
     live_scale = _calibration(live, sum(cell.live_bytes for cell in every), sampled)
     allocated_scale = _calibration(live + freed, sum(cell.allocated_bytes for cell in every), sampled)
     reads_hit, reads_missed = sum(cell.hits for cell in every), sum(cell.misses for cell in every)
-    hit_scale = (totals["lookups"] - totals["misses"]) / reads_hit if reads_hit else 0.0
+    hit_scale = totals["hits"] / reads_hit if reads_hit else 0.0
     miss_scale = totals["misses"] / reads_missed if reads_missed else 0.0
     del resized
     out = []

@@ -26,7 +26,7 @@ from cachescope.core.recording import CacheRecording, ProcessRecording
 from cachescope.core.results import MemoryAllocation, ProcessInfo
 from cachescope.core.sites import Sites
 from cachescope.core.sizing import Sizer
-from cachescope.core.state import ARMED, FOLLOW_ALL, MISSING, State, View
+from cachescope.core.state import ARMED, MISSING, State, View
 
 MANUAL = "manual"
 """The kind of caches that no adapter can see."""
@@ -34,11 +34,14 @@ _ADOPT_EXACTLY = 50_000
 """Entries of a cache that existed before us which are measured one by one; more are measured on a sample."""
 _READS_PER_SAMPLE = 32
 _STATES_ARMED_AT_ONCE = 256
-_FREE_EVENTS = 150_000
-"""Followed events that a cache may have before its rate decides how many of its keys are followed."""
-_EVENTS_PER_SECOND = 20_000
-_LEAST_FOLLOWED_SHARE = FOLLOW_ALL // 8
-"""A cache that is merely busy is not thinned out below one key in eight; one that is large may be."""
+_FREE_EVENTS = 100_000
+"""Followed events that a cache may have before its rate decides how many of its entries are followed."""
+_EVENTS_PER_SECOND = 5_000
+"""What a busy cache is thinned out to, as far as its size allows: at 1 to 2 us each, half a percent of a core."""
+_SHARE_BY_ENTRIES = 1.0 / 8_000_000
+_LEAST_SHARE, _MOST_LEAST_SHARE = 1.0 / 32, 1.0 / 8
+"""A cache that is merely busy is followed by at least this share: one in 32 when small, one in 8 from a million
+entries on, for the figures of a large cache are to be good to a percent."""
 
 _all_states: weakref.WeakSet[State] = weakref.WeakSet()
 
@@ -143,7 +146,7 @@ class CacheRegistry:
             record.adopt(state)
             self.by_serial[state.serial] = record
             state.record = record
-            state.follow_below = record.follow_below
+            state.share = record.share
             if not old.states and old.instances_total == 0:
                 self.records.pop(old.name, None)
 
@@ -209,22 +212,33 @@ class CacheRegistry:
             self._arm()
 
     def _thin_out(self) -> None:
-        flows = sorted(self.records.values(), key=lambda record: -record.flow.lives_count)
-        while flows and sum(record.flow.lives_count for record in flows) > self.config.followed_keys:
-            largest = max(flows, key=lambda record: record.flow.lives_count)
-            if largest.flow.lives_count <= 1:
+        records = list(self.records.values())
+        lives = sum(record.flow.lives_count for record in records)
+        while lives > self.config.followed_keys:
+            largest = max(records, key=lambda record: record.flow.lives_count)
+            before = largest.flow.lives_count
+            if before <= 1:
                 break
-            largest.thin()
+            self._thin(largest, 0.5)
+            lives -= before - largest.flow.lives_count
         now = time.monotonic()
-        for record in flows:
+        for record in records:
             drained = record.flow.drained
             before, at = self._rates.get(record.name, (0, now - 1.0))
             if now - at < 0.05:
                 continue
             self._rates[record.name] = (drained, now)
             rate = (drained - before) / (now - at)
-            if drained > _FREE_EVENTS and rate > _EVENTS_PER_SECOND and record.follow_below > _LEAST_FOLLOWED_SHARE:
-                record.thin()
+            if drained > _FREE_EVENTS and rate > _EVENTS_PER_SECOND:
+                entries = sum(state.entries for state in record.live_states())
+                least = min(_MOST_LEAST_SHARE, max(_LEAST_SHARE, entries * _SHARE_BY_ENTRIES))
+                factor = max(_EVENTS_PER_SECOND / rate, least / record.share)
+                if factor < 0.8:
+                    self._thin(record, factor)
+
+    def _thin(self, record: CacheRecord, factor: float) -> None:
+        self.fold()  # what waits was followed at the old share
+        record.thin(factor)
 
     def _arm(self) -> None:
         armed = 0
@@ -232,7 +246,7 @@ class CacheRegistry:
             for state in record.live_states():
                 if armed >= _STATES_ARMED_AT_ONCE:
                     return
-                if state.lookups:
+                if state.hits or state.misses:
                     state.busy[ARMED] = _READS_PER_SAMPLE
                     armed += 1
 
@@ -260,7 +274,7 @@ class CacheRegistry:
             peak_bytes=record.mark_peak(),
             max_entries=most,
             own_size=own,
-            sampling_rate=record.follow_below / FOLLOW_ALL,
+            sampling_rate=record.share,
             inherited_bytes=record.inherited[0],
             inherited_entries=record.inherited[1],
             notes=tuple(sorted(record.notes)),

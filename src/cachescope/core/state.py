@@ -13,6 +13,9 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable, Hashable, Mapping
+from math import log as _log
+from math import log1p as _log1p
+from random import random as _random
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cachescope.core import batch as b
@@ -30,22 +33,21 @@ ATTRIBUTE = "_self_cachescope"
 MISSING: Any = type("Missing", (), {"__slots__": (), "__repr__": lambda self: "<missing>"})()
 """Stands for 'not there', so that a stored None is a value like any other."""
 
-FOLLOW_ALL = 65_521
-"""Keys are followed when ``hash(key) * FOLLOW_MIX % FOLLOW_ALL`` is below the state's ``follow_below``. A prime, so that
-neither consecutive ints nor aligned addresses fall on one side."""
-FOLLOW_MIX = 40_503
-
 # What a thread is in the middle of, on one cache object: a frame, a list with these columns.
 OP, KEY, COMMITTED, CAUSE, PARENT, LOOKED, OWN_KEY_LEFT = range(7)
-SET, SET_OPEN, DELETE_OPEN, POPITEM, EXPIRE, CLEAR, LOOKUP, GET, POP, SETDEFAULT, UPDATE = range(11)
+# The first four are the library's own: a read inside them is no lookup.
+SET, POPITEM, EXPIRE, CLEAR, LOOKUP, SET_OPEN, DELETE_OPEN, GET, POP, SETDEFAULT, UPDATE = range(11)
 Frame = list[Any]
+
+NEW_SET: Frame = [SET, MISSING, 0, b.EVICTED, None, False, False]
+"""The frame of every stock set of a key that is not there: nothing in it is ever changed."""
 
 # Keys of ``State.busy`` beside thread idents (which are positive).
 ARMED = -1
 RETIRED = -2
 
 COUNTERS = (
-    "lookups",
+    "hits",
     "misses",
     "sets",
     "replacements",
@@ -61,7 +63,7 @@ COUNTERS = (
     "cleared_bytes",
     "live_bytes",
 )
-"""The exact counters, in the order in which snapshots hold them. hits = lookups - misses."""
+"""The exact counters, in the order in which snapshots hold them."""
 
 _serials = itertools.count(1)
 _get_ident = threading.get_ident
@@ -92,18 +94,22 @@ class State:
         "batch",
         "busy",
         "data",
-        "follow_below",
+        "followed",
+        "followed_hashes",
         "ledger",
         "owner",
         "peak_bytes",
         "plain",
         "record",
         "serial",
+        "setter",
+        "share",
         "sites",
+        "skip",
         "target",
     )
 
-    lookups: int
+    hits: int
     misses: int
     sets: int
     replacements: int
@@ -132,7 +138,11 @@ class State:
         self.record = record
         self.batch: Batch = record.batch if record is not None else Batch(0)
         self.sites: Sites | None = record.sites if record is not None else None
-        self.follow_below = record.follow_below if record is not None else 0
+        self.setter = 0
+        self.share = record.share if record is not None else 0.0
+        self.skip = 0
+        self.followed: set[str] = set()
+        self.followed_hashes: set[int] = set()
         self.base: tuple[int, ...] = (0,) * len(COUNTERS)
         self.target: Callable[[], Any] = _nothing
         self.admission: Any = None
@@ -157,7 +167,7 @@ class State:
     def counters(self) -> tuple[int, ...]:
         """The exact counters now, in the order of :data:`COUNTERS`."""
         return (
-            self.lookups,
+            self.hits,
             self.misses,
             self.sets,
             self.replacements,
@@ -229,16 +239,62 @@ class State:
         self.live_bytes -= size
         self.clears += 1
         self.plain = self.ledger.empty
-        self.batch.put((b.CLEARED, self.serial, 0, None, size, 0, _get_ident()))
+        self.followed.clear()
+        self.followed_hashes.clear()
+        self.batch.events.append((b.CLEARED, self.serial, 0, None, size, 0, _get_ident()))
+
+    def begin(self, key: Hashable, size: int) -> None:
+        """A new entry whose turn it is to be followed; draws which one is next.
+
+        Entries are followed with probability ``share``, each one decided when it is set, by gaps of random length: a
+        countdown costs the hooks a quarter of what hashing and comparing would.
+        """
+        share = self.share
+        if share < 1.0:
+            if share <= 0.0:
+                self.skip = 1 << 30
+                return
+            self.skip = int(_log(1.0 - _random()) / _log1p(-share))
+        batch = self.batch
+        if len(batch.events) >= batch.limit:
+            batch.dropped += 1
+            return
+        key_hash = hash(key)
+        kind = type(key)
+        if kind is str:
+            self.followed.add(key)  # type: ignore[arg-type]  # it is one
+        else:
+            self.followed_hashes.add(key_hash)
+        sites = self.sites
+        site = 0 if sites is None else sites.here(1)
+        held = key if kind in _HELD_AS_IS else describe_key(key)
+        batch.events.append((b.SET, self.serial, key_hash, held, size, site, _get_ident()))
 
     def note(self, kind: int, key: Hashable, size: int) -> None:
-        """Hand an event of a followed key to the batch."""
+        """Hand in an event of an entry, if it is followed; a set decides whether it will be."""
+        if kind == b.SET:
+            if self.skip > 0:
+                self.skip -= 1
+            else:
+                self.begin(key, size)
+            return
         key_hash = hash(key)
-        if key_hash * FOLLOW_MIX % FOLLOW_ALL < self.follow_below:
-            sites = self.sites
-            site = 0 if sites is None or kind < b.SET else sites.here(1)
-            held = None if kind < b.SET else key if type(key) in _HELD_AS_IS else describe_key(key)
-            self.batch.put((kind, self.serial, key_hash, held, size, site, _get_ident()))
+        if type(key) is str:
+            if key not in self.followed:
+                return
+            if kind != b.REPLACED:
+                self.followed.discard(key)
+        else:
+            if key_hash not in self.followed_hashes:
+                return
+            if kind != b.REPLACED:
+                self.followed_hashes.discard(key_hash)
+        site, held = 0, None
+        if kind == b.REPLACED:
+            site = 0 if self.sites is None else self.sites.here(1)
+            held = key if type(key) in _HELD_AS_IS else describe_key(key)
+        # Beyond the limit too: no more of these can come than lives were begun.
+        self.batch.events.append((kind, self.serial, key_hash, held, size, site, _get_ident()))
 
     def note_read(self, key: Hashable, hit: bool) -> None:
         """Hand a sampled read to the batch; ends the sample when it has enough."""
@@ -256,22 +312,26 @@ class State:
 
     def frame(self) -> Frame | None:
         """What the calling thread is in the middle of on this object."""
-        found: Frame | None = self.busy.get(_get_ident())
+        ident = _get_ident()
+        found: Frame | None = self.busy.get(ident)
+        if found is None and self.setter == ident:
+            return NEW_SET
         return found
 
     def push(self, op: int, key: object, cause: int) -> Frame:
         """Begin an operation that may call others on the same object."""
         ident = _get_ident()
-        frame = [op, key, 0, cause, self.busy.get(ident), False, False]
+        frame = [op, key, 0, cause, self.frame(), False, False]
         self.busy[ident] = frame
         return frame
 
     def pop(self, frame: Frame) -> None:
         """End the operation that *frame* stands for."""
-        if frame[PARENT] is None:
+        parent = frame[PARENT]
+        if parent is None or parent is NEW_SET:
             self.busy.pop(_get_ident(), None)
         else:
-            self.busy[_get_ident()] = frame[PARENT]
+            self.busy[_get_ident()] = parent
 
     # Life
 
@@ -282,7 +342,9 @@ class State:
         self.data = None
         self.ledger = Ledger(self.ledger.sizer, self.ledger.budget)
         self.sites = None
-        self.follow_below = 0
+        self.share = 0.0
+        self.followed = set()
+        self.followed_hashes = set()
 
 
 def describe_key(key: object) -> PatternText:

@@ -57,6 +57,8 @@ class Examination:
     startup: dict[str, Any] = field(default_factory=dict)
     settings: list[dict[str, Any]] = field(default_factory=list)
     libraries: list[dict[str, Any]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """What is as it should be, but may surprise."""
     problems: list[str] = field(default_factory=list)
     """One line each: what is broken, and what to do."""
 
@@ -124,6 +126,11 @@ def _examine_settings(found: Examination) -> None:
                 found.problems.append(f"{_named(str(error), variable)}; unset or correct {variable}")
                 value, source = None, variable
         found.settings.append({"name": name, "value": value, "source": source})
+    if not os.environ.get(f"{ENVIRONMENT_PREFIX}OUTPUT", "").strip():
+        found.notes.append(
+            "no output is set: with CACHESCOPE=1 alone the figures stay in the process; "
+            "CACHESCOPE_OUTPUT=app.{pid}.capture writes them (`cachescope run` does by itself)"
+        )
     for variable in sorted(os.environ):
         if variable.startswith(ENVIRONMENT_PREFIX) and variable not in variables:
             # Other tools may have variables of this prefix; only what looks like a slip is one.
@@ -170,6 +177,8 @@ def _examine_startup(found: Examination) -> None:
         library, state = row["library"], row["state"]
         if library in errors:
             found.problems.append(f"{library} can't be imported ({errors[library]}): repair or remove it")
+        elif "unsupported version" in str(state):
+            found.notes.append(f"{library} {row['version']}: {state}; its figures may be wrong")
         elif str(state).startswith("failed"):
             found.problems.append(f"{library} {row['version']} could not be patched ({state}): please report this")
 
@@ -197,14 +206,18 @@ def _print(found: Examination) -> None:
     _section("Settings in force")
     for setting in found.settings:
         value = setting["value"]
-        shown = "-" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
-        _line(setting["name"], f"{shown:<14} {'' if setting['source'] == 'default' else setting['source']}")
+        shown = f"{value:g}" if isinstance(value, float) else str(value)
+        if value is None:
+            shown = "none" if setting["source"] == "default" else "wrong, see below"
+        _line(setting["name"], f"{shown:<16} {'' if setting['source'] == 'default' else setting['source']}")
     _section("Libraries")
     for row in found.libraries:
         _line(f"{row['library']} {row['version'] or ''}", f"{row['state']}", row["detail"] or "")
     if not found.libraries:
         _line("unknown", "the profiler did not start")
     click.echo()
+    for note in found.notes:
+        click.echo(click.wrap_text(f"note: {note}", 79, "", "  "))
     if not found.problems:
         click.echo("Everything is in place.")
     for problem in found.problems:

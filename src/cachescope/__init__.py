@@ -5,6 +5,7 @@ Which cache, which kind of key and which line of code holds, allocates and churn
 
 from cachescope.instrument import instrument, uninstrument
 from cachescope.instrument.autopatch import autopatch, unpatch
+from cachescope.instrument.decorator import profiled_cache
 from cachescope.core.config import ProfilerConfig
 from cachescope.core.errors import (
     CachescopeError,
@@ -46,6 +47,7 @@ __all__ = [
     "current_profiler",
     "get_memory_profiler",
     "instrument",
+    "profiled_cache",
     "shutdown_memory_profiler",
     "uninstrument",
     "unpatch",

@@ -9,6 +9,7 @@ from typing import Any
 
 from cachescope.core.analysis.totals import Totals
 from cachescope.core.batch import DIED, Batch
+from cachescope.core.faults import swallow
 from cachescope.core.following import Flow
 from cachescope.core.patterns import KeyPatterns
 from cachescope.core.sites import Sites
@@ -103,6 +104,19 @@ class CacheRecord:
         peak = sum(max(state.peak_bytes, state.live_bytes) for state in states)
         self.peak_bytes = max(self.peak_bytes, peak if len(states) == 1 else sum(state.live_bytes for state in states))
         return self.peak_bytes
+
+    def reconcile(self) -> bool:
+        """Make the ledgers of caches that lose entries unseen agree with what these hold; whether there is any."""
+        found = False
+        for state in self.live_states():
+            reconcile = getattr(state.ledger, "reconcile", None)
+            if reconcile is not None:
+                found = True
+                try:
+                    reconcile(state)
+                except Exception as error:
+                    swallow("reconciling", error)
+        return found
 
     def restart_peaks(self) -> None:
         """Begin a new highest value from what is held now, for a window that starts."""

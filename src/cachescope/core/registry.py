@@ -118,7 +118,8 @@ class CacheRegistry:
             boundary: Ids of objects that sizing must not enter beside *obj*.
         """
         record = self.record(name, kind=kind, where=where, view=view)
-        ledger = Ledger(self.sizer, self.budget, weigher)
+        made = getattr(view, "ledger", None)
+        ledger = Ledger(self.sizer, self.budget, weigher) if made is None else made(obj, self.sizer, self.budget, weigher)
         ledger.boundary = frozenset((id(obj), *boundary, *(() if data is None else (id(data),))))
         state = State(id(obj), data, record, ledger)
         try:
@@ -129,7 +130,8 @@ class CacheRegistry:
         record.adopt(state)
         _all_states.add(state)
         inside = contents if contents is not None else data if data is not None else obj
-        self._count_contents(state, inside)
+        if inside is not obj or isinstance(obj, dict):  # else nobody knows where its entries are
+            self._count_contents(state, inside)
         return state
 
     def rename(self, state: State, name: str) -> None:
@@ -208,6 +210,7 @@ class CacheRegistry:
             for record in list(self.records.values()):
                 if self.budget.credit_ns > 0:
                     record.fresh_entries(64)
+                record.reconcile()
                 record.mark_peak()
             self._arm()
 
@@ -260,6 +263,9 @@ class CacheRegistry:
 
     def recording_of(self, record: CacheRecord) -> CacheRecording:
         """The folds of one cache; call after :meth:`fold`."""
+        with self._lock:
+            if record.reconcile():
+                self.fold()
         most, own = record.limits()
         sites = self.sites
         return CacheRecording(

@@ -106,7 +106,8 @@ def _lookup(original: Any, meet: Meet) -> Hook:
             state = self._self_cachescope
             busy = state.busy
         except AttributeError:
-            return _busy_lookup(meet(self), original, self, key)
+            state = meet(self)
+            busy = state.busy
         if busy:
             return _busy_lookup(state, original, self, key)
         value = original(self, key)
@@ -344,9 +345,8 @@ def _lookup_default(original: Any, meet: Meet) -> Hook:
         state = owned_state(self, meet)
         if RETIRED in state.busy:
             return original(self, key)
-        try:
-            old = peek(state, self, key)
-        except Exception:
+        old = peek_or_refuse(state, self, key)
+        if old is REFUSED:
             return original(self, key)
         try:
             return original(self, key)
@@ -405,8 +405,10 @@ def _set(original: Any, meet: Meet) -> Hook:
             state = self._self_cachescope
             data = state.data
             if key in data or state.busy or state.setter:
-                return _cold_set(original, self, key, value, meet)
-        except BaseException:  # met for the first time; or unhashable, or __hash__ or __eq__ raised
+                data = None
+        except Exception:  # met for the first time; or unhashable, or __hash__ or __eq__ raised
+            data = None
+        if data is None:  # not inside the except block: what the original raises would carry ours as its context
             return _cold_set(original, self, key, value, meet)
         state.setter = ident  # nothing was called since it was seen free: no other thread came between
         try:
@@ -419,7 +421,7 @@ def _set(original: Any, meet: Meet) -> Hook:
         try:
             new = data[key]
             kind = type(new)
-            if type(key) is str and state.plain and _getrefcount(new) <= normal_references:
+            if type(key) is str and state.unweighed and _getrefcount(new) <= normal_references:
                 if kind is bytes:
                     size = len(new) + _BYTES_BASE
                 elif kind is str:
@@ -481,11 +483,10 @@ def _settle_failed_set(state: State, data: Any, key: Any, old: Any, own_key_left
 def _nested_set(state: State, original: Any, self: Any, key: Any, value: Any) -> Any:
     """A set inside another operation of the same thread on the same object."""
     frame = state.frame()
-    if RETIRED in state.busy or (frame is not None and frame[OP] in _PASS_SET):
+    if RETIRED in state.busy or (frame is not None and _is_being_set(frame, self, key)):
         return original(self, key, value)
-    try:
-        old = peek(state, self, key)
-    except Exception:
+    old = peek_or_refuse(state, self, key)
+    if old is REFUSED:
         return original(self, key, value)
     mine = state.push(SET, key, b.EVICTED)
     try:
@@ -499,6 +500,30 @@ def _nested_set(state: State, original: Any, self: Any, key: Any, value: Any) ->
     _mark_setters(frame)
     _settle_set(state, self, key, old, mine)
     return result
+
+
+def _is_being_set(frame: Frame | None, self: Any, key: Any) -> bool:
+    """Whether this set is part of another one of the same key, which will be committed by that.
+
+    A set of another key inside a set is one of its own: a ``__del__``, a signal handler or a collector's callback ran.
+    """
+    while frame is not None:
+        if frame[OP] == SET:
+            other = _key_being_set(self) if frame is NEW_SET else frame[KEY]
+            if other is key or other == key:
+                return True
+        frame = frame[PARENT]
+    return False
+
+
+def _key_being_set(self: Any) -> Any:
+    """The key of a plain set in progress, which has written it down nowhere: from the frame of its hook."""
+    caller = sys._getframe(2)
+    while caller is not None:
+        if caller.f_code is _SET_CODE and caller.f_locals.get("self") is self:
+            return caller.f_locals["key"]
+        caller = caller.f_back  # type: ignore[assignment]  # None ends the loop
+    return MISSING
 
 
 def _mark_setters(frame: Frame | None) -> None:
@@ -515,7 +540,7 @@ def _settle_set(state: State, self: Any, key: Any, old: Any, frame: Frame) -> No
         if frame[OWN_KEY_LEFT]:
             old = MISSING
         if new is not MISSING:
-            state.commit_set(key, new, old, _getrefcount(new) > _NORMAL_REFERENCES)
+            state.commit_set(key, new, old, _getrefcount(new) > _NORMAL_REFERENCES + 3)  # three calls deeper
         elif old is not MISSING:
             state.commit_removal(key, old, b.EXPIRED)
     except Exception as error:
@@ -529,11 +554,10 @@ def _set_open(original: Any, meet: Meet) -> Hook:
     def __setitem__(self: Any, key: Any, value: Any, *args: Any, **kwargs: Any) -> Any:
         state = owned_state(self, meet)
         frame = state.frame()
-        if RETIRED in state.busy or (frame is not None and frame[OP] in (SET, SET_OPEN, CLEAR, EXPIRE, POPITEM)):
+        if RETIRED in state.busy or (frame is not None and frame[OP] in (SET, SET_OPEN)):
             return original(self, key, value, *args, **kwargs)
-        try:
-            old = peek(state, self, key)
-        except Exception:
+        old = peek_or_refuse(state, self, key)
+        if old is REFUSED:
             return original(self, key, value, *args, **kwargs)
         mine = state.push(SET_OPEN, key, b.EVICTED)
         try:
@@ -579,9 +603,8 @@ def _setdefault(original: Any, meet: Meet) -> Hook:
         frame = state.frame()
         if RETIRED in state.busy or (frame is not None and (frame[OP] in _INNER or frame[OP] == SETDEFAULT)):
             return original(self, key, *args, **kwargs)
-        try:
-            old = peek(state, self, key)
-        except Exception:
+        old = peek_or_refuse(state, self, key)
+        if old is REFUSED:
             return original(self, key, *args, **kwargs)
         mine = state.push(SETDEFAULT, key, b.EVICTED)
         try:
@@ -619,7 +642,9 @@ def _delete(original: Any, meet: Meet) -> Hook:
             state = self._self_cachescope
             frame = state.frame() if state.busy else None
             value = state.data[key]
-        except BaseException:  # met for the first time, not there, or unhashable, or __hash__ or __eq__ raised
+        except Exception:  # met for the first time, not there, or unhashable, or __hash__ or __eq__ raised
+            state = None
+        if state is None:  # not inside the except block: what the original raises would carry ours as its context
             return _cold_delete(original, self, key, meet)
         setter = state.setter
         try:
@@ -635,7 +660,12 @@ def _delete(original: Any, meet: Meet) -> Hook:
             else:
                 cause = 0
             kind = type(value)
-            if (kind is bytes or kind is str) and type(key) is str and state.plain:
+            if (
+                (kind is bytes or kind is str)
+                and type(key) is str
+                and (not state.shares or id(value) not in state.shares)
+                and (not state.written or key not in state.written)
+            ):
                 size = len(value) + _BYTES_BASE if kind is bytes else value.__sizeof__()
                 size += key.__sizeof__()
                 if cause == 1:
@@ -675,9 +705,8 @@ def _delete_flat(original: Any, meet: Meet) -> Hook:
 def _cold_delete(original: Any, self: Any, key: Any, meet: Meet) -> Any:
     state = owned_state(self, meet)
     frame = state.frame()
-    try:
-        value = peek(state, self, key)
-    except Exception:
+    value = peek_or_refuse(state, self, key)
+    if value is REFUSED:
         return original(self, key)
     cause = b.DELETED
     try:
@@ -735,9 +764,8 @@ def _delete_open(original: Any, meet: Meet) -> Hook:
         frame = state.frame()
         if RETIRED in state.busy or (frame is not None and frame[OP] == DELETE_OPEN):
             return original(self, key, *args, **kwargs)
-        try:
-            value = peek(state, self, key)
-        except Exception:
+        value = peek_or_refuse(state, self, key)
+        if value is REFUSED:
             return original(self, key, *args, **kwargs)
         mine = state.push(DELETE_OPEN, key, _cause_at(frame, key))
         try:
@@ -768,9 +796,8 @@ def _pop(original: Any, meet: Meet) -> Hook:
         frame = state.frame()
         if RETIRED in state.busy or (frame is not None and (frame[OP] in _PASS_SET or frame[OP] == POP)):
             return original(self, key, *args, **kwargs)
-        try:
-            value = peek(state, self, key)
-        except Exception:
+        value = peek_or_refuse(state, self, key)
+        if value is REFUSED:
             return original(self, key, *args, **kwargs)
         cause = _cause_at(frame, key)
         mine = state.push(POP, key, cause)
@@ -882,8 +909,11 @@ def _clear(original: Any, meet: Meet) -> Hook:
             state.pop(mine)
         try:
             data = state.data if state.data is not None else self
-            if dict.__len__(data) == 0:
+            left = dict.__len__(data)
+            if left == 0:
                 state.commit_clear(state.entries)
+            elif state.record is not None:  # a callback, or an overriding clear, has set something meanwhile
+                state.commit_clear(max(0, state.entries - left), list(dict.items(data)))
         except Exception as error:
             swallow("clear", error)
         return result
@@ -1001,6 +1031,17 @@ def peek(state: State, self: Any, key: Any) -> Any:
     return _dict_get(self if data is None else data, key, MISSING)
 
 
+REFUSED: Any = type("Refused", (), {"__slots__": ()})()
+
+
+def peek_or_refuse(state: State, self: Any, key: Any) -> Any:
+    """The same; REFUSED when the key can't be looked up. The caller then lets the original say so, with no context of ours."""
+    try:
+        return peek(state, self, key)
+    except Exception:
+        return REFUSED
+
+
 def state_of(self: Any, meet: Meet) -> State:
     """The object's state; an object met for the first time gets one."""
     try:
@@ -1037,3 +1078,4 @@ def _calibrate() -> int:
 
 
 _NORMAL_REFERENCES = _calibrate()
+_SET_CODE = _set(None, state_of).__code__  # type: ignore[arg-type]  # only its code is wanted

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from math import log as _log
 from math import log1p as _log1p
 from random import random as _random
@@ -99,14 +99,16 @@ class State:
         "ledger",
         "owner",
         "peak_bytes",
-        "plain",
         "record",
         "serial",
         "setter",
         "share",
         "sites",
         "skip",
+        "shares",
         "target",
+        "unweighed",
+        "written",
     )
 
     hits: int
@@ -132,8 +134,7 @@ class State:
         self.owner = owner
         self.data = data
         self.busy: dict[int, Any] = {}
-        self.ledger = ledger
-        self.plain = ledger.empty
+        self._hold(ledger)
         self.serial = next(_serials)
         self.record = record
         self.batch: Batch = record.batch if record is not None else Batch(0)
@@ -146,6 +147,11 @@ class State:
         self.base: tuple[int, ...] = (0,) * len(COUNTERS)
         self.target: Callable[[], Any] = _nothing
         self.admission: Any = None
+
+    def _hold(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self.written, self.shares = ledger.charges, ledger.shares  # the hooks look into them on the way
+        self.unweighed = ledger.weigher is None
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[object, ...]]:
         # A pickle must load where cachescope isn't installed: the state becomes None, and the copy is met anew.
@@ -209,7 +215,6 @@ class State:
             kind = b.REPLACED
         if self.live_bytes > self.peak_bytes:
             self.peak_bytes = self.live_bytes
-        self.plain = ledger.empty
         self.note(kind, key, size + guess)
 
     def commit_removal(self, key: Hashable, value: object, cause: int) -> None:
@@ -230,15 +235,18 @@ class State:
         self.live_bytes -= size
         self.note(cause, key, size + guess)
 
-    def commit_clear(self, entries: int) -> None:
-        """The cache is empty now; *entries* were in it that no other commit has accounted for."""
+    def commit_clear(self, entries: int, left: Iterable[tuple[Hashable, object]] = ()) -> None:
+        """*entries* that no other commit has accounted for were cleared; *left* is what the cache holds all the same."""
         self.ledger.clear(b.CLEARED)
-        size = self.live_bytes
+        kept = 0
+        for key, value in left:
+            charged, _ = self.ledger.charge(key, value, False)
+            kept += charged
+        size = self.live_bytes - kept
         self.cleared += entries
         self.cleared_bytes += size
         self.live_bytes -= size
         self.clears += 1
-        self.plain = self.ledger.empty
         self.followed.clear()
         self.followed_hashes.clear()
         self.batch.events.append((b.CLEARED, self.serial, 0, None, size, 0, _get_ident()))
@@ -340,7 +348,7 @@ class State:
         self.busy[RETIRED] = True
         self.record = None
         self.data = None
-        self.ledger = Ledger(self.ledger.sizer, self.ledger.budget)
+        self._hold(Ledger(self.ledger.sizer, self.ledger.budget))
         self.sites = None
         self.share = 0.0
         self.followed = set()

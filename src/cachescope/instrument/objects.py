@@ -198,14 +198,15 @@ def _swap(obj: Any, adapter: Adapter, table: Mapping[str, str], home: Home) -> s
     except (AttributeError, TypeError):
         return "it takes no new attributes"
     classes = _made.setdefault(home, {})
-    made = classes.get(base)
+    made = classes.get(base) if adapter.cacheable else None
     if made is None:
         try:
             made = _subclass(base, table, meeting(home, adapter))
         except Exception as error:
             detach(obj)
             return f"its class refuses to be subclassed ({type(error).__name__}: {error})"
-        classes[base] = made
+        if adapter.cacheable:
+            classes[base] = made
     try:
         obj.__class__ = made
     except TypeError as error:

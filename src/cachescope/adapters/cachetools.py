@@ -30,6 +30,7 @@ from __future__ import annotations
 import sys
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping
+from types import FunctionType
 from typing import Any
 
 from cachescope.adapters.contract import Adapter, Patch
@@ -180,7 +181,9 @@ def reads_past_hooks(cls: type) -> bool:
 
     From cachetools 8 on it reads through ``Cache.__getitem__``, which isn't counted for a class that has its own.
     """
-    return "pop" not in cls.popitem.__code__.co_names and "__getitem__" in vars(cls)  # type: ignore[attr-defined]
+    popitem = vars(cls).get("popitem")
+    names = popitem.__code__.co_names if isinstance(popitem, FunctionType) else ()
+    return "__getitem__" in names and "pop" not in names and "__getitem__" in vars(cls)
 
 
 def is_stock(cls: type) -> bool:

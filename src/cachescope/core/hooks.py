@@ -5,8 +5,9 @@ compiled hook would replace.
 
 How the hooks hold the bar (PERF sections 1 to 3): one attribute look-up finds the state; a lookup is one increment and a
 call; nothing reads a clock; what a call means is settled after the original returned, by what the cache holds then.
-``state.busy`` is empty unless something is up (a thread is inside a mutation, reads are being sampled, or the state was
-released), so one truth test on the read path covers all of it.
+While something is up (a thread is inside a compound operation, reads are being sampled, or the state was released),
+``state.busy`` says so and the slots ``hits`` and ``misses`` aren't there: the read path needs no test, for its increment
+fails and a slower one takes over.
 
 Rules for nested calls on one object (INTERCEPTION section 2; a frame is what a thread is in the middle of):
 
@@ -21,6 +22,7 @@ import functools
 import sys
 from collections.abc import Callable, Mapping
 from threading import get_ident
+from types import FunctionType
 from typing import Any
 
 from cachescope.core import batch as b
@@ -35,6 +37,7 @@ from cachescope.core.state import (
     EXPIRE,
     GET,
     KEY,
+    LOADING,
     LOOKED,
     LOOKUP,
     MISSING,
@@ -102,19 +105,29 @@ def _lookup(original: Any, meet: Meet) -> Hook:
     """A stock ``__getitem__`` that calls ``__missing__``, whose hook counts the misses."""
 
     def __getitem__(self: Any, key: Any) -> Any:
-        try:
-            state = self._self_cachescope
-            busy = state.busy
-        except AttributeError:
-            state = meet(self)
-            busy = state.busy
-        if busy:
-            return _busy_lookup(state, original, self, key)
         value = original(self, key)
-        state.hits += 1
+        try:
+            self._self_cachescope.hits += 1
+        except AttributeError:  # met for the first time, or something is up: then the slot isn't there
+            _count_hit(self, key, meet)
         return value
 
     return __getitem__
+
+
+def _count_hit(self: Any, key: Any, meet: Meet) -> None:
+    """Count a hit while something is up, unless the library read for itself."""
+    state = state_of(self, meet)
+    frame = state.frame()
+    if frame is not None:
+        if frame[OP] in _INNER:
+            return
+        frame[LOOKED] = True
+    elif RETIRED in state.busy:
+        return
+    state.hidden_hits += 1
+    if ARMED in state.busy:
+        _sample(state, key, True)
 
 
 @_kind("lookup_base")
@@ -123,16 +136,14 @@ def _lookup_base(original: Any, meet: Meet) -> Hook:
     overriding: set[type] = set()
     plain: set[type] = set()
     inner = _lookup(original, meet)
-    library = original.__module__
 
     def __getitem__(self: Any, key: Any) -> Any:
         cls = type(self)
         if cls in overriding:
             return original(self, key)
         if cls not in plain:
-            own = getattr(cls, "__getitem__", None)
-            stock = getattr(own, "__module__", None) == library
-            (overriding if own is not __getitem__ and stock else plain).add(cls)
+            own = getattr(cls, "__getitem__", None)  # its hook counts, and the library's side-reads come past it
+            (overriding if own is not __getitem__ else plain).add(cls)
             return __getitem__(self, key)
         return inner(self, key)
 
@@ -142,26 +153,23 @@ def _lookup_base(original: Any, meet: Meet) -> Hook:
 @_kind("missing")
 def _missing(original: Any, meet: Meet) -> Hook:
     """The stock ``__missing__``, which raises KeyError: every miss of a lookup comes by."""
+    wrapped = not isinstance(original, FunctionType) or hasattr(original, "__wrapped__")  # by another tool
 
     def __missing__(self: Any, key: Any) -> Any:
         try:
-            state = self._self_cachescope
-            busy = state.busy
-        except AttributeError:
-            state = meet(self)
-            busy = state.busy
-        if busy:
-            _busy_miss(state, key)
-        else:
-            state.misses += 1
+            self._self_cachescope.misses += 1
+        except AttributeError:  # met for the first time, or something is up: then the slot isn't there
+            _count_miss(state_of(self, meet), key)
         raise KeyError(key)  # all that the original does, with one frame less to unwind
 
     return __missing__
 
 
-def _busy_miss(state: State, key: Any) -> None:
+def _count_miss(state: State, key: Any) -> None:
     frame = state.frame()
     if frame is not None:
+        if frame[OP] == LOADING and (frame[KEY] is key or frame[KEY] == key):
+            return  # an overriding __missing__ called this one, and counts
         if frame[OP] in _INNER:
             if frame[OP] == LOOKUP:
                 frame[LOOKED] = True  # tells an overriding __getitem__ that this was a miss, even if it hides it
@@ -169,7 +177,7 @@ def _busy_miss(state: State, key: Any) -> None:
         frame[LOOKED] = True
     elif RETIRED in state.busy:
         return
-    state.misses += 1
+    state.hidden_misses += 1
     if ARMED in state.busy:
         _sample(state, key, False)
 
@@ -190,32 +198,16 @@ def _lookup_flat(original: Any, meet: Meet) -> Hook:
         try:
             value = original(self, key)
         except KeyError:
-            state.misses += 1
+            state.hidden_misses += 1
             if ARMED in busy:
                 _sample(state, key, False)
             raise
-        state.hits += 1
+        state.hidden_hits += 1
         if ARMED in busy:
             _sample(state, key, True)
         return value
 
     return __getitem__
-
-
-def _busy_lookup(state: State, original: Any, self: Any, key: Any) -> Any:
-    busy = state.busy
-    frame = busy.get(get_ident())
-    if frame is not None:
-        if frame[OP] in _INNER:
-            return original(self, key)
-        frame[LOOKED] = True
-    elif RETIRED in busy:
-        return original(self, key)
-    value = original(self, key)
-    state.hits += 1
-    if ARMED in busy:
-        _sample(state, key, True)
-    return value
 
 
 def _sample(state: State, key: Any, hit: bool) -> None:
@@ -265,10 +257,12 @@ def _missing_open(original: Any, meet: Meet) -> Hook:
         frame = state.frame()
         if RETIRED in state.busy or (frame is not None and frame[OP] in _INNER and frame[OP] != LOOKUP):
             return original(self, key)
+        if frame is not None and frame[OP] == LOADING and (frame[KEY] is key or frame[KEY] == key):
+            return original(self, key)  # super() of an overriding one
         overridden = frame is not None and frame[OP] == LOOKUP  # then the hook of that __getitem__ counts
         if frame is not None:
             frame[LOOKED] = True
-        mine = state.push(GET, key, b.DELETED)  # what a loader reads and sets are operations of their own
+        mine = state.push(LOADING, key, b.DELETED)  # what a loader reads and sets are operations of their own
         try:
             value = original(self, key)
         except BaseException:
@@ -279,7 +273,7 @@ def _missing_open(original: Any, meet: Meet) -> Hook:
             state.pop(mine)
         if not overridden:
             _count_lookup(state, key, False)
-            state.hits -= 1  # the hook of __getitem__ will take what is returned for a hit
+            state.hidden_hits -= 1  # the hook of __getitem__ will take what is returned for a hit
         return value
 
     return __missing__
@@ -294,15 +288,9 @@ def _get(original: Any, meet: Meet) -> Hook:
         if value is not MISSING:
             return value
         try:
-            state = self._self_cachescope
-            busy = state.busy
-        except AttributeError:
-            state = meet(self)
-            busy = state.busy
-        if busy:
-            _busy_get(state, key, False)
-        else:
-            state.misses += 1
+            self._self_cachescope.misses += 1
+        except AttributeError:  # met for the first time, or something is up: then the slot isn't there
+            _count_miss(state_of(self, meet), key)
         return default
 
     return get
@@ -329,9 +317,9 @@ def _get_flat(original: Any, meet: Meet) -> Hook:
         if state.busy:
             _busy_get(state, key, value is not MISSING)
         elif value is MISSING:
-            state.misses += 1
+            state.hidden_misses += 1
         else:
-            state.hits += 1
+            state.hidden_hits += 1
         return default if value is MISSING else value
 
     return get
@@ -384,9 +372,9 @@ def _get_open(original: Any, meet: Meet) -> Hook:
 
 def _count_lookup(state: State, key: Any, hit: bool) -> None:
     if hit:
-        state.hits += 1
+        state.hidden_hits += 1
     else:
-        state.misses += 1
+        state.hidden_misses += 1
     if ARMED in state.busy:
         _sample(state, key, hit)
 
@@ -397,7 +385,7 @@ def _count_lookup(state: State, key: Any, hit: bool) -> None:
 @_kind("set")
 def _set(original: Any, meet: Meet) -> Hook:
     """A stock ``__setitem__`` of a cache whose entries are in an exact dict of its own, ``state.data``."""
-    normal_references = _NORMAL_REFERENCES
+    normal_references, bytes_base = _NORMAL_REFERENCES, _BYTES_BASE
 
     def __setitem__(self: Any, key: Any, value: Any) -> Any:
         ident = get_ident()
@@ -405,10 +393,8 @@ def _set(original: Any, meet: Meet) -> Hook:
             state = self._self_cachescope
             data = state.data
             if key in data or state.busy or state.setter:
-                data = None
-        except Exception:  # met for the first time; or unhashable, or __hash__ or __eq__ raised
-            data = None
-        if data is None:  # not inside the except block: what the original raises would carry ours as its context
+                return _cold_set(original, self, key, value, meet)
+        except BaseException:  # met for the first time; or unhashable, or __hash__ or __eq__ raised
             return _cold_set(original, self, key, value, meet)
         state.setter = ident  # nothing was called since it was seen free: no other thread came between
         try:
@@ -420,11 +406,10 @@ def _set(original: Any, meet: Meet) -> Hook:
         state.setter = 0
         try:
             new = data[key]
-            kind = type(new)
-            if type(key) is str and state.unweighed and _getrefcount(new) <= normal_references:
-                if kind is bytes:
-                    size = len(new) + _BYTES_BASE
-                elif kind is str:
+            if type(key) is str and _getrefcount(new) <= normal_references:
+                if type(new) is bytes:
+                    size = len(new) + bytes_base
+                elif type(new) is str:
                     size = new.__sizeof__()
                 else:
                     size = 4_096
@@ -434,7 +419,7 @@ def _set(original: Any, meet: Meet) -> Hook:
                     state.live_bytes += size
                     if state.live_bytes > state.peak_bytes:
                         state.peak_bytes = state.live_bytes
-                    if state.skip > 0:
+                    if state.skip:
                         state.skip -= 1
                     else:
                         state.begin(key, size)
@@ -528,7 +513,7 @@ def _key_being_set(self: Any) -> Any:
 
 def _mark_setters(frame: Frame | None) -> None:
     """Tell the sets around that one of them was committed; what a loader inside a look-up sets is not theirs."""
-    while frame is not None and frame[OP] != LOOKUP and frame[OP] != GET:
+    while frame is not None and frame[OP] not in (LOOKUP, GET, LOADING):
         if frame[OP] in _SETTING:
             frame[COMMITTED] += 1
         frame = frame[PARENT]
@@ -567,9 +552,22 @@ def _set_open(original: Any, meet: Meet) -> Hook:
             if not mine[COMMITTED]:
                 _settle_open_set(state, self, key, MISSING if mine[OWN_KEY_LEFT] else old)
             _mark_setters(frame)
+            _settle_unseen(state, self, frame, b.EVICTED)
         return result
 
     return __setitem__
+
+
+def _settle_unseen(state: State, self: Any, frame: Frame | None, cause: int) -> None:
+    """The outermost operation is over: has anything left past all hooks, as behind a proxy or under another key?"""
+    if frame is not None or state.busy or state.setter or state.record is None:
+        return
+    data = self if state.data is None else state.data
+    try:
+        if dict.__len__(data) < state.entries:
+            state.reconcile(data, cause)
+    except Exception as error:
+        swallow("unseen removals", error)
 
 
 def _settle_open_set(state: State, self: Any, key: Any, old: Any) -> None:
@@ -636,55 +634,42 @@ def _miss_was_counted() -> bool:
 @_kind("delete")
 def _delete(original: Any, meet: Meet) -> Hook:
     """A stock ``__delitem__`` of a cache whose entries are in an exact dict of its own, ``state.data``."""
+    bytes_base = _BYTES_BASE
 
     def __delitem__(self: Any, key: Any) -> Any:
         try:
             state = self._self_cachescope
-            frame = state.frame() if state.busy else None
             value = state.data[key]
-        except Exception:  # met for the first time, not there, or unhashable, or __hash__ or __eq__ raised
-            state = None
-        if state is None:  # not inside the except block: what the original raises would carry ours as its context
+            if state.busy:
+                return _cold_delete(original, self, key, meet)
+        except BaseException:  # met for the first time, not there, or unhashable, or __hash__ or __eq__ raised
             return _cold_delete(original, self, key, meet)
-        setter = state.setter
         try:
             result = original(self, key)
         except BaseException:
-            _settle_removal(state, self, key, value, b.EXPIRED, frame)  # a TTL cache removes the entry, then raises
+            _settle_removal(state, self, key, value, b.EXPIRED, None)  # a TTL cache removes the entry, then raises
             raise
         try:
-            if frame is not None:
-                cause = _cause_inside(frame, key)
-            elif setter and setter == get_ident():
-                cause = 1
+            if type(value) is bytes:
+                size = len(value) + bytes_base
+            elif type(value) is str:
+                size = value.__sizeof__()
             else:
-                cause = 0
-            kind = type(value)
-            if (
-                (kind is bytes or kind is str)
-                and type(key) is str
-                and (not state.shares or id(value) not in state.shares)
-                and (not state.written or key not in state.written)
-            ):
-                size = len(value) + _BYTES_BASE if kind is bytes else value.__sizeof__()
+                size = -1
+            evicted = state.setter and state.setter == get_ident()
+            if size >= 0 and type(key) is str and not state.shares and not state.written:
                 size += key.__sizeof__()
-                if cause == 1:
+                if evicted:
                     state.evictions += 1
                     state.evicted_bytes += size
-                elif cause == 0:
+                else:
                     state.deletes += 1
                     state.deleted_bytes += size
-                elif cause == 2:
-                    state.expirations += 1
-                    state.expired_bytes += size
-                else:
-                    state.cleared += 1
-                    state.cleared_bytes += size
                 state.live_bytes -= size
                 if key in state.followed:
-                    state.note(cause, key, size)
+                    state.note(b.EVICTED if evicted else b.DELETED, key, size)
             else:
-                state.commit_removal(key, value, cause)
+                state.commit_removal(key, value, b.EVICTED if evicted else b.DELETED)
         except Exception as error:
             swallow("delete", error)
         return result
@@ -774,6 +759,8 @@ def _delete_open(original: Any, meet: Meet) -> Hook:
             state.pop(mine)
             if not mine[COMMITTED]:
                 _settle_removal(state, self, key, value, mine[CAUSE], frame)
+            if value is MISSING:
+                _settle_unseen(state, self, frame, mine[CAUSE])
 
     return __delitem__
 
@@ -1079,3 +1066,16 @@ def _calibrate() -> int:
 
 _NORMAL_REFERENCES = _calibrate()
 _SET_CODE = _set(None, state_of).__code__  # type: ignore[arg-type]  # only its code is wanted
+_HOOK_FILES = frozenset((make_hook.__code__.co_filename,))
+
+
+def is_hook(function: Any) -> bool:
+    """Whether a method is a hook of ours, live or inert."""
+    return isinstance(function, FunctionType) and function.__code__.co_filename in _HOOK_FILES
+
+
+def unhooked(function: Any) -> Any:
+    """What a hook of ours calls; anything else as it is."""
+    while is_hook(function) and hasattr(function, "__wrapped__"):
+        function = function.__wrapped__
+    return function

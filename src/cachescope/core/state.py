@@ -36,7 +36,7 @@ MISSING: Any = type("Missing", (), {"__slots__": (), "__repr__": lambda self: "<
 # What a thread is in the middle of, on one cache object: a frame, a list with these columns.
 OP, KEY, COMMITTED, CAUSE, PARENT, LOOKED, OWN_KEY_LEFT = range(7)
 # The first four are the library's own: a read inside them is no lookup.
-SET, POPITEM, EXPIRE, CLEAR, LOOKUP, SET_OPEN, DELETE_OPEN, GET, POP, SETDEFAULT, UPDATE = range(11)
+SET, POPITEM, EXPIRE, CLEAR, LOOKUP, SET_OPEN, DELETE_OPEN, GET, POP, SETDEFAULT, UPDATE, LOADING = range(12)
 Frame = list[Any]
 
 NEW_SET: Frame = [SET, MISSING, 0, b.EVICTED, None, False, False]
@@ -45,6 +45,8 @@ NEW_SET: Frame = [SET, MISSING, 0, b.EVICTED, None, False, False]
 # Keys of ``State.busy`` beside thread idents (which are positive).
 ARMED = -1
 RETIRED = -2
+WEIGHED = -3
+"""Stands in ``State.setter`` for good when the user weighs the entries: no set is a plain one then."""
 
 COUNTERS = (
     "hits",
@@ -96,6 +98,8 @@ class State:
         "data",
         "followed",
         "followed_hashes",
+        "hidden_hits",
+        "hidden_misses",
         "ledger",
         "owner",
         "peak_bytes",
@@ -107,7 +111,6 @@ class State:
         "skip",
         "shares",
         "target",
-        "unweighed",
         "written",
     )
 
@@ -130,7 +133,7 @@ class State:
     def __init__(self, owner: int, data: Mapping[Any, Any] | None, record: CacheRecord | None, ledger: Ledger) -> None:
         for name in COUNTERS:
             setattr(self, name, 0)
-        self.peak_bytes = 0
+        self.peak_bytes = self.hidden_hits = self.hidden_misses = 0
         self.owner = owner
         self.data = data
         self.busy: dict[int, Any] = {}
@@ -139,7 +142,6 @@ class State:
         self.record = record
         self.batch: Batch = record.batch if record is not None else Batch(0)
         self.sites: Sites | None = record.sites if record is not None else None
-        self.setter = 0
         self.share = record.share if record is not None else 0.0
         self.skip = 0
         self.followed: set[str] = set()
@@ -151,7 +153,7 @@ class State:
     def _hold(self, ledger: Ledger) -> None:
         self.ledger = ledger
         self.written, self.shares = ledger.charges, ledger.shares  # the hooks look into them on the way
-        self.unweighed = ledger.weigher is None
+        self.setter = 0 if ledger.weigher is None else WEIGHED
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[object, ...]]:
         # A pickle must load where cachescope isn't installed: the state becomes None, and the copy is met anew.
@@ -172,9 +174,15 @@ class State:
 
     def counters(self) -> tuple[int, ...]:
         """The exact counters now, in the order of :data:`COUNTERS`."""
+        hits, misses = self.hidden_hits, self.hidden_misses
+        try:
+            hits += self.hits
+            misses += self.misses
+        except AttributeError:  # something is up: all of them are in the hidden ones
+            hits, misses = self.hidden_hits, self.hidden_misses
         return (
-            self.hits,
-            self.misses,
+            hits,
+            misses,
             self.sets,
             self.replacements,
             self.clears,
@@ -236,7 +244,7 @@ class State:
         self.note(cause, key, size + guess)
 
     def commit_clear(self, entries: int, left: Iterable[tuple[Hashable, object]] = ()) -> None:
-        """*entries* that no other commit has accounted for were cleared; *left* is what the cache holds all the same."""
+        """*entries* that no other commit has accounted for were cleared; *left* is what is held all the same."""
         self.ledger.clear(b.CLEARED)
         kept = 0
         for key, value in left:
@@ -250,6 +258,33 @@ class State:
         self.followed.clear()
         self.followed_hashes.clear()
         self.batch.events.append((b.CLEARED, self.serial, 0, None, size, 0, _get_ident()))
+
+    def reconcile(self, data: dict[Hashable, object], cause: int) -> None:
+        """Account for entries that came or left past all hooks, by measuring all there are: slow, and exact."""
+        self.ledger.clear(cause)
+        held = list(dict.items(data))
+        size = 0
+        for key, value in held:
+            charged, _ = self.ledger.charge(key, value, False)
+            size += charged
+        gone = self.entries - len(held)
+        freed = self.live_bytes - size
+        if gone <= 0:
+            gone = -gone
+            self.sets += gone
+        elif cause == b.EVICTED:
+            self.evictions += gone
+            self.evicted_bytes += freed
+        elif cause == b.EXPIRED:
+            self.expirations += gone
+            self.expired_bytes += freed
+        elif cause == b.CLEARED:
+            self.cleared += gone
+            self.cleared_bytes += freed
+        else:
+            self.deletes += gone
+            self.deleted_bytes += freed
+        self.live_bytes -= freed
 
     def begin(self, key: Hashable, size: int) -> None:
         """A new entry whose turn it is to be followed; draws which one is next.
@@ -309,6 +344,7 @@ class State:
         left = self.busy.get(ARMED, 0)
         if left <= 1:
             self.busy.pop(ARMED, None)
+            self.show()
         else:
             self.busy[ARMED] = left - 1
         key_hash = hash(key)
@@ -331,6 +367,7 @@ class State:
         ident = _get_ident()
         frame = [op, key, 0, cause, self.frame(), False, False]
         self.busy[ident] = frame
+        self.hide()
         return frame
 
     def pop(self, frame: Frame) -> None:
@@ -338,14 +375,41 @@ class State:
         parent = frame[PARENT]
         if parent is None or parent is NEW_SET:
             self.busy.pop(_get_ident(), None)
+            self.show()
         else:
             self.busy[_get_ident()] = parent
+
+    def hide(self) -> None:
+        """Something is up: take the slots away whose increment is all that a plain read does.
+
+        Between reading a slot and deleting it nothing is called, so no other thread's increment is lost.
+        """
+        try:
+            hits = self.hits
+            del self.hits
+        except AttributeError:
+            return
+        misses = self.misses
+        del self.misses
+        self.hidden_hits += hits
+        self.hidden_misses += misses
+
+    def show(self) -> None:
+        """Put the slots back, unless something else is up."""
+        if not self.busy:
+            self.hits = self.misses = 0
+
+    def arm(self, reads: int) -> None:
+        """Sample the next *reads* look-ups."""
+        self.busy[ARMED] = reads
+        self.hide()
 
     # Life
 
     def release(self) -> None:
         """Go inert: count nothing, hold nothing of the user's."""
         self.busy[RETIRED] = True
+        self.hide()
         self.record = None
         self.data = None
         self._hold(Ledger(self.ledger.sizer, self.ledger.budget))

@@ -19,7 +19,7 @@ from cachescope.adapters.contract import Adapter, Patch, adapters
 from cachescope.core import current
 from cachescope.core.errors import ConfigurationError
 from cachescope.core.faults import swallow
-from cachescope.core.hooks import make_hook
+from cachescope.core.hooks import is_hook, make_hook, unhooked
 from cachescope.core.registry import CacheRegistry
 from cachescope.instrument.binding import Home, home_of, meeting
 
@@ -68,6 +68,8 @@ class PatchedLibrary:
 
     def _replace(self, patch: Patch) -> None:
         raw = vars(patch.owner).get(patch.method, _ABSENT)
+        if is_hook(raw):  # an inert one, that somebody's wrapper once on top of it has put back
+            raw = unhooked(raw)
         original = getattr(patch.owner, patch.method) if raw is _ABSENT else raw
         hook = make_hook(patch.kind, original, self._meet)
         setattr(patch.owner, patch.method, hook)

@@ -13,7 +13,7 @@ from cachescope.core import current
 from cachescope.core.charging import Weigher
 from cachescope.core.errors import ConfigurationError, NotACacheError
 from cachescope.core.faults import swallow
-from cachescope.core.hooks import make_hook, without_state
+from cachescope.core.hooks import make_hook, unhooked, without_state
 from cachescope.core.registry import CacheRegistry
 from cachescope.core.state import ATTRIBUTE, State
 from cachescope.instrument.binding import Admission, Home, admit, detach, home_of, itself, meeting, state_on
@@ -226,7 +226,7 @@ def _subclass(base: type, table: Mapping[str, str], meet: Callable[[Any], State]
     }
     for method, kind in table.items():
         if kind != "reduce":
-            body[method] = make_hook(kind, getattr(base, method), meet)
+            body[method] = make_hook(kind, unhooked(getattr(base, method)), meet)
     reduce_ex = base.__reduce_ex__
 
     def __reduce_ex__(self: Any, protocol: Any) -> Any:

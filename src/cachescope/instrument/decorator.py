@@ -251,7 +251,7 @@ class _Memo:
         return self
 
     def __reduce__(self) -> str:
-        return str(self.__qualname__)
+        return str(vars(self)["__qualname__"])
 
     def __repr__(self) -> str:
         return f"<profiled_cache {self._name!r} of {self._function!r}>"
@@ -737,13 +737,16 @@ class _ProfiledClass:
     def install(self, cls: Any) -> None:
         """Patch what makes instances; the rest follows when there is one."""
         original = cls.__init__
-        bare = "__init__" not in {name for base in cls.__mro__[:-1] for name in vars(base)}
+        inherited = "__init__" not in vars(cls)
 
         def initialise(self: Any, *args: Any, **kwargs: Any) -> None:
-            if not bare:
+            following = super(cls, self).__init__ if inherited else None
+            if following is None:
                 original(self, *args, **kwargs)
-            elif (args or kwargs) and type(self).__new__ is object.__new__:
-                raise TypeError(f"{type(self).__name__}() takes no arguments")
+            elif getattr(following, "__objclass__", None) is not object:
+                following(*args, **kwargs)
+            elif (args or kwargs) and not any("__new__" in vars(base) for base in type(self).__mro__[:-1]):
+                raise TypeError(f"{type(self).__name__}() takes no arguments")  # else __new__ has taken them
             type(self)._cachescope_class.welcome(self)
 
         try:

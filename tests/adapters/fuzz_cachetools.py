@@ -21,14 +21,11 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
+from cachescope.core.state import COUNTERS
 from cachescope.testing import FakeClock, naive_bytes
 
 LARGE = 3
 """Large values that several entries share; they are charged once."""
-FIGURES = (
-    "hits misses sets replacements deletes evictions expirations cleared clears "
-    "deleted_bytes evicted_bytes expired_bytes cleared_bytes resized_bytes live_bytes"
-).split()
 
 
 def second_copy(name: str = "cachetools_bare") -> ModuleType:
@@ -304,7 +301,7 @@ class Oracle:
 
     def __init__(self, kind: Kind, clock: Callable[[], int]) -> None:
         self.kind, self.clock = kind, clock
-        self.figures = dict.fromkeys(FIGURES, 0)
+        self.figures = dict.fromkeys(COUNTERS, 0)
         self.expires: dict[Any, int] = {}
         self.held: dict[Any, tuple[int, str | None]] = {}
         self.keys: dict[Any, Any] = {}
@@ -519,7 +516,7 @@ class Fuzz:
         if list(dict.items(held)) != list(dict.items(self.data)):
             self.report(operation, "holds other entries than the twin")
         state = self.cache._self_cachescope
-        counted = {name: getattr(state, name) for name in FIGURES}
+        counted = dict(zip(COUNTERS, state.counters(), strict=True))
         if counted != self.oracle.figures or state.entries != len(self.data):
             wrong = {n: (counted[n], v) for n, v in self.oracle.figures.items() if counted[n] != v}
             self.report(operation, f"(counted, true) {wrong}, entries {(state.entries, len(self.data))}, log {short(log)}")
@@ -609,7 +606,7 @@ def instrument_name(cache: Any, name: str, profiler: Any) -> Any:
     cache.get("a first use makes it known")
     state = getattr(cache, ATTRIBUTE)
     profiler.registry.rename(state, name)
-    state.hits = state.misses = 0
+    state.hits = state.misses = state.hidden_hits = state.hidden_misses = 0
     return cache
 
 

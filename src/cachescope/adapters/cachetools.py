@@ -131,6 +131,13 @@ class CachetoolsAdapter(Adapter):
                 out[method] = kind
         return out
 
+    def beneath(self, obj: Any) -> tuple[type, Mapping[str, str]] | None:
+        """The nearest class of the library, when that isn't the object's own."""
+        stock = next(c for c in type(obj).__mro__ if is_stock(c))
+        if stock is type(obj):
+            return None
+        return stock, {method: kind for method, kind in HOOKED.items() if hasattr(stock, method)}
+
     def proxied(self, obj: Any) -> Mapping[str, tuple[str, Any]] | None:
         """The class's own methods, run with the proxy as ``self``, so that what they call on it is seen."""
         cls = type(obj)

@@ -60,6 +60,10 @@ class Adapter:
         """Methods and kinds for a made-to-measure subclass of *obj*'s class; None when only a proxy will do."""
         return None
 
+    def beneath(self, obj: Any) -> tuple[type, Mapping[str, str]] | None:
+        """The library's class under a user's one, and its methods and kinds: for what overriding methods call by super()."""
+        return None
+
     def proxied(self, obj: Any) -> Mapping[str, tuple[str, Any]] | None:
         """Methods, kinds and originals (functions that take the proxy as ``self``); None when no proxy will do."""
         return None

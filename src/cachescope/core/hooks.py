@@ -160,6 +160,8 @@ def _missing(original: Any, meet: Meet) -> Hook:
             self._self_cachescope.misses += 1
         except AttributeError:  # met for the first time, or something is up: then the slot isn't there
             _count_miss(state_of(self, meet), key)
+        if wrapped:
+            return original(self, key)
         raise KeyError(key)  # all that the original does, with one frame less to unwind
 
     return __missing__

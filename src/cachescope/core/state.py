@@ -397,7 +397,10 @@ class State:
     def show(self) -> None:
         """Put the slots back, unless something else is up."""
         if not self.busy:
-            self.hits = self.misses = 0
+            try:
+                self.hits  # noqa: B018  # another thread has put them back, and may have counted since
+            except AttributeError:
+                self.hits = self.misses = 0
 
     def arm(self, reads: int) -> None:
         """Sample the next *reads* look-ups."""

@@ -201,7 +201,7 @@ def _swap(obj: Any, adapter: Adapter, table: Mapping[str, str], home: Home) -> s
     made = classes.get(base) if adapter.cacheable else None
     if made is None:
         try:
-            made = _subclass(base, table, meeting(home, adapter))
+            made = _subclass(base, table, meeting(home, adapter), adapter.beneath(obj))
         except Exception as error:
             detach(obj)
             return f"its class refuses to be subclassed ({type(error).__name__}: {error})"
@@ -215,18 +215,16 @@ def _swap(obj: Any, adapter: Adapter, table: Mapping[str, str], home: Home) -> s
     return ""
 
 
-def _subclass(base: type, table: Mapping[str, str], meet: Callable[[Any], State]) -> type:
-    body: dict[str, Any] = {
-        "__slots__": (),
-        "__module__": base.__module__,
-        "__qualname__": base.__qualname__,
-        "__doc__": base.__doc__,
+def _subclass(
+    base: type,
+    table: Mapping[str, str],
+    meet: Callable[[Any], State],
+    beneath: tuple[type, Mapping[str, str]] | None = None,
+) -> type:
+    body = {
+        **_body(base, table, meet),
         "__class__": property(lambda self: base),
-        "_cachescope_made": True,
     }
-    for method, kind in table.items():
-        if kind != "reduce":
-            body[method] = make_hook(kind, unhooked(getattr(base, method)), meet)
     reduce_ex = base.__reduce_ex__
 
     def __reduce_ex__(self: Any, protocol: Any) -> Any:
@@ -239,8 +237,26 @@ def _subclass(base: type, table: Mapping[str, str], meet: Callable[[Any], State]
         return tuple(plain)
 
     body["__reduce_ex__"] = __reduce_ex__
-    made: type = type(base)(base.__name__, (base,), body)
+    bases: tuple[type, ...] = (base,)
+    if beneath is not None:  # it comes right after the user's classes: what they call by super() meets its hooks
+        stock, stock_table = beneath
+        bases = (base, type(stock)(stock.__name__, (stock,), _body(stock, stock_table, meet)))
+    made: type = type(base)(base.__name__, bases, body)
     return made
+
+
+def _body(base: type, table: Mapping[str, str], meet: Callable[[Any], State]) -> dict[str, Any]:
+    body: dict[str, Any] = {
+        "__slots__": (),
+        "__module__": base.__module__,
+        "__qualname__": base.__qualname__,
+        "__doc__": base.__doc__,
+        "_cachescope_made": True,
+    }
+    for method, kind in table.items():
+        if kind != "reduce":
+            body[method] = make_hook(kind, unhooked(getattr(base, method)), meet)
+    return body
 
 
 def _short(obj: Any) -> str:

@@ -10,9 +10,7 @@ from typing import Any
 
 from cachescope.adapters.contract import adapters
 from cachescope.core import current, hooks
-from cachescope.instrument.autopatch import patch_report
-
-_HOOK_FILE = hooks.__file__
+from cachescope.instrument import autopatch
 
 
 def hooks_left(cls: type) -> list[str]:
@@ -29,7 +27,7 @@ def snapshot(cls: type) -> list[tuple[type, list[tuple[str, Any]]]]:
 def leaves_nothing_behind() -> Iterator[None]:
     """Fail if what is done inside leaves a class patched, a thread of ours, or the process's profiler running."""
     yield
-    left = [f"{row.library} is {row.state}" for row in patch_report() if row.state.startswith(("patched", "waiting", "failed"))]
+    left = [f"{row.library} is {row.state}" for row in autopatch.patch_report() if row.state.startswith(("patched", "waiting", "failed"))]
     left += [f"thread {thread.name}" for thread in threading.enumerate() if thread.name.startswith("cachescope")]
     left += ["a running profiler"] if current.running_profiler() is not None else []
     for adapter in adapters().values():
@@ -60,5 +58,5 @@ class _Same:
 
 
 def _is_ours(held: Any) -> bool:
-    code = getattr(getattr(held, "__func__", held), "__code__", None)
-    return code is not None and code.co_filename.startswith(_HOOK_FILE.rsplit("core", 1)[0]) and "testing" not in code.co_filename
+    function = getattr(held, "__func__", held)
+    return hooks.is_hook(function) or getattr(function, "__module__", "") == autopatch.__name__

@@ -655,36 +655,52 @@ CASES: dict[str, tuple[Callable[[Clock], Any], list[Operation], str]] = {
     "ordered dict": (BoundedDict, _names("__setitem__", "__setitem__", "__delitem__"), ""),
     "loading": (
         LoadingCache,
-        [*_names("invalidate", "put"), lambda c, k, v, r: c.get_or_compute(k, _fails(v, r)),
-         lambda c, k, v, r: c.get_or_compute(key=k, loader=_fails(v, r))],
+        [
+            *_names("invalidate", "put"),
+            lambda c, k, v, r: c.get_or_compute(k, _fails(v, r)),
+            lambda c, k, v, r: c.get_or_compute(key=k, loader=_fails(v, r)),
+        ],
         "memo",
     ),
     "mapping": (
         OwnMapping,
-        [*_names("__setitem__", "__setitem__", "__delitem__", "clear"),
-         lambda c, k, v, r: c.update({k: v, k + "b": v[1:]}), lambda c, k, v, r: (k in c, len(c), list(c.items()))],
+        [
+            *_names("__setitem__", "__setitem__", "__delitem__", "clear"),
+            lambda c, k, v, r: c.update({k: v, k + "b": v[1:]}),
+            lambda c, k, v, r: (k in c, len(c), list(c.items())),
+        ],
         "_mapping",
     ),
     "two dicts": (TwoDicts, _names("read", "write", "read", "write", "remove", "clear"), "contents"),
     "normalizing": (
         NormalizingCache,
-        [lambda c, k, v, r: c.get(_odd(k, r)), lambda c, k, v, r: c.set(_odd(k, r), v),
-         lambda c, k, v, r: c.set(value=v, key=_odd(k, r)), lambda c, k, v, r: c.delete(_odd(k, r))],
+        [
+            lambda c, k, v, r: c.get(_odd(k, r)),
+            lambda c, k, v, r: c.set(_odd(k, r), v),
+            lambda c, k, v, r: c.set(value=v, key=_odd(k, r)),
+            lambda c, k, v, r: c.delete(_odd(k, r)),
+        ],
         "_cache",
     ),
     "lfu": (LfuCache, _names("get", "get", "set", "set", "set", "delete"), "entries"),
     "linked": (LinkedLru, _names("get", "put", "put", "remove"), "map"),
     "fifo": (
         FifoCache,
-        [*_names("get", "set", "set"), lambda c, k, v, r: c.get_many(_some_keys(k, r)),
-         lambda c, k, v, r: c.set_many({key: v[i:] for i, key in enumerate(_some_keys(k, r))})],
+        [
+            *_names("get", "set", "set"),
+            lambda c, k, v, r: c.get_many(_some_keys(k, r)),
+            lambda c, k, v, r: c.set_many({key: v[i:] for i, key in enumerate(_some_keys(k, r))}),
+        ],
         "values",
     ),
     "batch": (
         BatchCache,
-        [*_names("get", "put"), lambda c, k, v, r: c.mget(*_some_keys(k, r)),
-         lambda c, k, v, r: c.mset({key: v[i:] for i, key in enumerate(_some_keys(k, r))}),
-         lambda c, k, v, r: c.delete(*_some_keys(k, r)[:2])],
+        [
+            *_names("get", "put"),
+            lambda c, k, v, r: c.mget(*_some_keys(k, r)),
+            lambda c, k, v, r: c.mset({key: v[i:] for i, key in enumerate(_some_keys(k, r))}),
+            lambda c, k, v, r: c.delete(*_some_keys(k, r)[:2]),
+        ],
         "_values",
     ),
     "locked": (LockedLru, _names("get", "set", "__getitem__", "__setitem__", "set", "pop"), "_Base__data"),
@@ -807,7 +823,9 @@ def test_mutable_mapping_counts_each_look_up_once_and_views_as_none(profiler: Ca
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(
-        st.tuples(st.sampled_from(("get", "set", "delete", "tick", "cleanup", "raw")), st.integers(0, 6), st.integers(0, 90)),
+        st.tuples(
+            st.sampled_from(("get", "set", "delete", "tick", "cleanup", "raw")), st.integers(0, 6), st.integers(0, 90)
+        ),
         max_size=60,
     ),
     st.sampled_from(HOWS),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import copy
 import functools
@@ -32,6 +33,7 @@ from cachescope import (
     ProfilerConfig,
     ProfilingLevel,
     UnknownCacheError,
+    autopatch,
     current_profiler,
     instrument,
     profiled_cache,
@@ -76,7 +78,7 @@ def test_plain_function_gives_what_lru_cache_gives(profiler):
         return (x, y, rest, sorted(options.items()))
 
     ours, theirs = profiled_cache(body, profiler=profiler, name="f"), functools.lru_cache(body)
-    for args, kwargs in [((1,), {}), ((1,), {}), ((1, 2.0), {}), ((1, 2), {}), ((1, 2, 3), {}), ((1,), {"a": 1}), ((1,), {"a": 1})]:
+    for args, kwargs in [((1,), {}), ((1,), {}), ((1, 2.0), {}), ((1, 2), {}), ((1,), {"a": 1}), ((1,), {"a": 1})]:
         assert ours(*args, **kwargs) == theirs(*args, **kwargs)
     assert ours.cache_info() == tuple(theirs.cache_info())
     assert ours.cache_parameters() == theirs.cache_parameters()
@@ -1183,6 +1185,51 @@ def test_dict_subclass_as_a_class(profiler):
     assert type(twin) is Own
 
 
+def test_home_made_class(profiler):
+    @profiled_cache(name="home", operations={"recall": "get", "keep": "set", "drop": "delete"}, profiler=profiler)
+    class Home:
+        def __init__(self) -> None:
+            self.held: dict[str, str] = {}
+
+        def recall(self, key: str) -> str | None:
+            return self.held.get(key)
+
+        def keep(self, key: str, value: str) -> None:
+            self.held[key] = value
+
+        def drop(self, key: str) -> None:
+            self.held.pop(key, None)
+
+    one, two = Home(), Home()
+    one.keep("a", "1")
+    two.keep("a", "2")
+    two.drop("a")
+    assert (one.recall("a"), two.recall("a"), type(one)) == ("1", None, Home)
+    assert figures(profiler, "home") == (1, 1, 1)
+    assert profiler.get_cache_profile("home").instances == 2
+
+
+async def test_home_made_async_class(profiler):
+    @profiled_cache(name="home", profiler=profiler)
+    class Home:
+        def __init__(self) -> None:
+            self._data: dict[str, str] = {}
+
+        async def get(self, key: str) -> str | None:
+            await asyncio.sleep(0)
+            return self._data.get(key)
+
+        async def set(self, key: str, value: str) -> None:
+            await asyncio.sleep(0)
+            self._data[key] = value
+
+    home = Home()
+    await asyncio.gather(*(home.set(key, key * 9) for key in "abc"))
+    assert await asyncio.gather(home.get("a"), home.get("z")) == ["a" * 9, None]
+    assert inspect.iscoroutinefunction(home.get)
+    assert figures(profiler, "home") == (1, 1, 3)
+
+
 def test_instances_are_not_kept_alive(profiler):
     cls = profiled_cache(type("Cache", (LRUCache,), {}), name="c", profiler=profiler)
     cache = cls(3)
@@ -1304,6 +1351,30 @@ def test_instances_made_by_eight_threads_are_all_counted(profiler):
         sys.setswitchinterval(interval)
     assert figures(profiler, "c") == (8_000, 0, 4_000)
     assert profiler.get_cache_profile("c").instances == 400
+
+
+@pytest.mark.parametrize("patched_first", [True, False])
+def test_together_with_auto_patching(profiler, patched_first):
+    with contextlib.ExitStack() as stack:
+        if patched_first:
+            stack.enter_context(autopatch("cachetools", profiler=profiler))
+        f = profiled_cache(maxsize=2, name="f", profiler=profiler)(text)
+        cls = profiled_cache(type("Cache", (LRUCache,), {}), name="c", profiler=profiler)
+        for turn in range(2):
+            for x in [1, 2, 3, 3]:
+                f(x)
+            cache = cls(2)
+            cache[1] = 1
+            assert (cache[1], cache.get(2)) == (1, None)
+            if not patched_first and turn == 0:
+                stack.enter_context(autopatch("cachetools", profiler=profiler))
+        assert figures(profiler, "f")[:2] == f.cache_info()[:2] == (2, 6)
+        assert figures(profiler, "c") == (2, 2, 1)
+        assert profiler.get_cache_profile("c").instances == 1
+        assert profiler.get_cache_profile("c").instances_total == 2
+    if patched_first:  # else undoing takes our hooks along with those it has put on top of them
+        assert cache[1] == 1
+        assert figures(profiler, "c") == (3, 2, 1)
 
 
 def test_module_level_objects_work_without_any_profiler_of_their_own():

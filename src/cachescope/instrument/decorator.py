@@ -54,7 +54,7 @@ from cachescope.core import current
 from cachescope.core.charging import Ledger, SizingBudget, Weigher
 from cachescope.core.errors import ConfigurationError, NotACacheError
 from cachescope.core.faults import swallow
-from cachescope.core.hooks import make_hook
+from cachescope.core.hooks import is_hook, make_hook, unhooked
 from cachescope.core.registry import CacheRegistry
 from cachescope.core.sites import short_path
 from cachescope.core.sizing import Sizer
@@ -718,6 +718,10 @@ def _after_fork() -> None:
 # Classes
 
 
+_class_hooks: weakref.WeakSet[Callable[..., Any]] = weakref.WeakSet()
+"""The hooks on the methods of decorated classes."""
+
+
 class _ProfiledClass:
     """Hooks on a class's own methods, and what its instances have in common.
 
@@ -763,8 +767,8 @@ class _ProfiledClass:
             NotACacheError: No cache operation was recognised in it, or only a proxy could stand for it.
         """
         state = state_on(obj)
-        if state is not None and state.admission is not None and state.admission.adapter in self._adapters.values():
-            return
+        if state is not None and state.admission is not None and state.admission.by_hand:
+            return  # met by a hook of ours while its __init__ ran, or instrumented there
         profiler = self._owner.now()
         if profiler is not None:
             self._admit(obj, profiler)
@@ -809,21 +813,19 @@ class _ProfiledClass:
                 f"objects of {_shown(cls)} can only be profiled through a proxy, which a class can't give; "
                 "call instrument(obj) on each object, and use what it returns"
             )
-        if not _is_hook(cls.__reduce_ex__):
-            table = {**table, "__reduce_ex__": "reduce"}
+        table = {**table, "__reduce_ex__": "reduce"}
         if "__copy__" not in table and hasattr(cls, "__copy__"):
-            table = {**table, "__copy__": "copy"}
+            table["__copy__"] = "copy"
         for method, kind in table.items():
-            owner = next(c for c in cls.__mro__ if method in vars(c))
-            if not _is_hook(vars(owner)[method]):
-                setattr(cls, method, make_hook(kind, getattr(cls, method), self.meet))
+            owner = next((c for c in cls.__mro__ if method in vars(c)), None)
+            if owner is None or vars(owner)[method] in _class_hooks:
+                continue
+            # A hook that is there is auto-patching's, which may be undone while ours stays.
+            hook = make_hook(kind, unhooked(getattr(cls, method)), self.meet)
+            _class_hooks.add(hook)
+            setattr(cls, method, hook)
         self._adapters[cls] = adapter
         return adapter
-
-
-def _is_hook(function: Any) -> bool:
-    """Whether a method is hooked already, by us or by auto-patching."""
-    return str(getattr(function, "__globals__", {}).get("__name__", "")).startswith("cachescope.core.")
 
 
 def _leave_alone(obj: Any) -> None:
@@ -913,7 +915,7 @@ def _hook_lazily(cache: Any, owner: _Owner, origin: Origin, weigher: Weigher | N
 
     table = adapter.in_place(cache)
     if table is not None:
-        if not _is_hook(getattr(type(cache), "__getitem__", None)):
+        if not is_hook(getattr(type(cache), "__getitem__", None)):
             cache.__class__ = _subclass(type(cache), table, meet)
         return cache
     methods = adapter.proxied(cache) or {}

@@ -207,6 +207,7 @@ class _Memo:
         self._make, self._maxsize, self._ttl = _cache_maker(options)
         self._given_cache = options.cache is not _UNSET
         self._plain_key, self._given_key = _key_functions(options)
+        self._key = self._given_key or self._plain_key
         self._typed = options.typed is True
         self._owns_lock = options.lock is _UNSET
         self.cache_lock: Any = threading.RLock() if self._owns_lock else options.lock
@@ -266,7 +267,7 @@ class _Memo:
     @property
     def cache_key(self) -> Callable[..., Hashable]:
         """The function that makes keys from arguments; a method's gets ``self`` first, and leaves it out by default."""
-        given = self._given_key or self._plain_key
+        given = self._key
         if self._per_instance and self._given_key is None:
 
             def without_self(_self: Any, /, *args: Any, **kwargs: Any) -> Hashable:
@@ -310,14 +311,14 @@ class _Memo:
             slot = self._slot_of(args[0])
             if slot is None:
                 slot = self._shared_slot()
-                key = (args[0], (self._given_key or self._plain_key)(*args, **kwargs))
+                key = (args[0], self._key(*args, **kwargs))
             elif self._given_key is not None:
                 key = self._given_key(*args, **kwargs)
             else:
                 key = self._plain_key(*args[1:], **kwargs)
         else:
             slot = self._shared or self._shared_slot()
-            key = (self._given_key or self._plain_key)(*args, **kwargs)
+            key = self._key(*args, **kwargs)
         if slot.home.registry is None:
             self._bind(slot)
         return slot, key
@@ -434,7 +435,11 @@ class CachedFunction(_Memo, Generic[P, R]):
     __wrapped__: Callable[P, R]
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        slot, key = self._place(args, kwargs)
+        slot = self._shared
+        if slot is None or self._per_instance or slot.home.registry is None:
+            slot, key = self._place(args, kwargs)
+        else:  # the same, with a call less
+            key = self._key(*args, **kwargs)
         with self._guarded:
             try:
                 value = slot.cache[key]

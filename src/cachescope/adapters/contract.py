@@ -18,6 +18,10 @@ ENTRY_POINT_GROUP = "cachescope.adapters"
 _log = logging.getLogger("cachescope")
 
 
+THROUGH = "through"
+"""The kind of a proxy's method (or property) that is no operation, but may call some on ``self``: it isn't hooked."""
+
+
 class Patch(NamedTuple):
     """One method of one class, to be replaced by a hook of a kind."""
 

@@ -63,6 +63,8 @@ Meet = Callable[[Any], State]
 _dict_get = dict.get
 _getrefcount = sys.getrefcount
 _BYTES_BASE = b"".__sizeof__()
+_SEARCHED = 10_000
+"""Entries among which a value is looked for that was stored past all hooks."""
 _INNER = frozenset((SET, POPITEM, EXPIRE, CLEAR, LOOKUP))
 """Operations inside which a read is the library's own."""
 missed_before_setdefault: set[str] = set()
@@ -485,7 +487,7 @@ def _nested_set(state: State, original: Any, self: Any, key: Any, value: Any) ->
         raise
     state.pop(mine)
     _mark_setters(frame)
-    _settle_set(state, self, key, old, mine)
+    _settle_set(state, self, key, old, value, mine)
     return result
 
 
@@ -521,9 +523,11 @@ def _mark_setters(frame: Frame | None) -> None:
         frame = frame[PARENT]
 
 
-def _settle_set(state: State, self: Any, key: Any, old: Any, frame: Frame) -> None:
+def _settle_set(state: State, self: Any, key: Any, old: Any, value: Any, frame: Frame) -> None:
     try:
         new = peek(state, self, key)
+        if new is old and new is not value and not frame[OWN_KEY_LEFT]:
+            return  # refused without an error: it had expired before it came
         if frame[OWN_KEY_LEFT]:
             old = MISSING
         if new is not MISSING:
@@ -552,7 +556,7 @@ def _set_open(original: Any, meet: Meet) -> Hook:
         finally:
             state.pop(mine)
             if not mine[COMMITTED]:
-                _settle_open_set(state, self, key, MISSING if mine[OWN_KEY_LEFT] else old)
+                _settle_open_set(state, self, key, MISSING if mine[OWN_KEY_LEFT] else old, value)
             _mark_setters(frame)
             _settle_unseen(state, self, frame, b.EVICTED)
         return result
@@ -572,26 +576,29 @@ def _settle_unseen(state: State, self: Any, frame: Frame | None, cause: int) -> 
         swallow("unseen removals", error)
 
 
-def _settle_open_set(state: State, self: Any, key: Any, old: Any) -> None:
+def _settle_open_set(state: State, self: Any, key: Any, old: Any, value: Any = MISSING) -> None:
     try:
         new = peek(state, self, key)
         if new is MISSING:
             if old is not MISSING:
                 state.commit_removal(key, old, b.DELETED)
             else:
-                _find_stored_elsewhere(state, self)
+                _find_stored_elsewhere(state, self, value)
         elif new is not old or old is MISSING:
             state.commit_set(key, new, old, False)
     except Exception as error:
         swallow("set", error)
 
 
-def _find_stored_elsewhere(state: State, self: Any) -> None:
-    """An overriding set stored under another key (lower case, a prefix, …): it is the newest one."""
+def _find_stored_elsewhere(state: State, self: Any, value: Any) -> None:
+    """An overriding set stored under another key (lower case, a prefix, …): the newest one, or one that was there."""
     data = self if state.data is None else state.data
-    if dict.__len__(data) > state.entries:
+    size = dict.__len__(data)
+    if size > state.entries:
         key = next(dict.__reversed__(data))
         state.commit_set(key, _dict_get(data, key, MISSING), MISSING, False)
+    elif size == state.entries and size <= _SEARCHED and any(held is value for held in list(dict.values(data))):
+        state.reconcile(data, b.DELETED)
 
 
 @_kind("setdefault")

@@ -269,9 +269,11 @@ class State:
             size += charged
         gone = self.entries - len(held)
         freed = self.live_bytes - size
-        if gone <= 0:
-            gone = -gone
-            self.sets += gone
+        if not gone:
+            self.replacements += 1
+            self.resized_bytes -= freed
+        elif gone < 0:
+            self.sets -= gone
         elif cause == b.EVICTED:
             self.evictions += gone
             self.evicted_bytes += freed

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 
 import wrapt
 
-from cachescope.adapters.contract import Adapter
-from cachescope.core.hooks import make_hook
+from cachescope.adapters.contract import THROUGH, Adapter
+from cachescope.core.hooks import make_hook, unhooked
 from cachescope.core.state import ATTRIBUTE
 from cachescope.instrument.binding import Admission, Home, admit, meeting, state_on
 
@@ -28,6 +28,9 @@ class CacheProxy(wrapt.ObjectProxy):  # type: ignore[misc]  # wrapt's stubs make
         key = id(wrapped)
         living = CacheProxy.living
         living[key] = weakref.ref(self, lambda _: living.pop(key, None))
+
+    def __repr__(self) -> str:
+        return f"<CacheProxy at {id(self):#x} for {type(self.__wrapped__).__name__} at {id(self.__wrapped__):#x}>"
 
     def __copy__(self) -> Any:
         return self._self_twin(copy.copy(self.__wrapped__))
@@ -75,8 +78,9 @@ def proxy_class(
         meet = meeting(home, adapter)
         body: dict[str, Any] = {"__doc__": base.__doc__}
         for method, (kind, original) in methods.items():
-            body[method] = make_hook(kind, original, meet)
-        known = type("CacheProxy", (CacheProxy,), body)
+            body[method] = original if kind == THROUGH else make_hook(kind, unhooked(original), meet)
+        # Its own name, for the library puts type(self).__name__ into messages.
+        known = type(base.__name__, (CacheProxy,), body)
         if adapter.cacheable:
             classes[key] = known
     return known

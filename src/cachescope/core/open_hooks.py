@@ -69,6 +69,7 @@ _KIND_NAMES = {
 }
 _READING = frozenset((LOOKUP, LOAD, LOOKUP_MANY))
 _SETTING = frozenset((SET, ADD, SET_MANY, CHANGE))
+_REMOVING = frozenset((DELETE, POP, DELETE_MANY))
 _MANY = frozenset((LOOKUP_MANY, SET_MANY, DELETE_MANY))
 _LEAVES_ENDS = frozenset((SET, ADD, SET_MANY, LOAD, LOOKUP, LOOKUP_MANY, EVICT, EXPIRE, POPITEM, CHANGE))
 """Operations inside which an entry may leave from an end of the mapping."""
@@ -147,10 +148,19 @@ class Frame:
             return False
         return self.inner is inner or bool(self.inner == inner)
 
-    @property
-    def may_take_out(self) -> bool:
-        """Whether a key of its own that is missing may have been taken out by it; a batch of sets puts its keys in."""
-        return self.op != SET_MANY
+    def may_take_out(self, inside: Frame | None) -> bool:
+        """Whether a key of its own that is missing now, in operation *inside*, may have been taken out by it.
+
+        A removal takes its key out. Look-ups and sets do so for a moment, to put it in again at the end: those around
+        *inside* may be in the middle of that, while others wait for a lock, say.
+        """
+        if self.op in _REMOVING:
+            return True
+        while inside is not None and self.op != SET_MANY:
+            if inside is self:
+                return True
+            inside = inside.parent
+        return False
 
     def pending_keys(self) -> set[Any]:
         """The keys that this operation will settle."""
@@ -337,7 +347,7 @@ def _begin(
         cause = ledger.external_cause() if parent is None else parent.cause
         if parent is None and ledger.flying:
             cause = _flying_cause(ledger, cause)
-        settle_drift(state, ledger, data, cause, () if parent is None else parent.ends)
+        settle_drift(state, ledger, data, cause, () if parent is None else parent.ends, parent)
     frame = Frame(op, state, plan, nearest)
     if key is not MISSING:
         frame.key, frame.inner = key, inner
@@ -455,7 +465,7 @@ def _end(frame: Frame, self: Any, args: tuple[Any, ...], kwargs: dict[str, Any],
             _candidates(state, ledger, data, frame)
         _SETTLE.get(frame.op, _settle_nothing)(state, ledger, data, frame, parent, (args, kwargs, result, error))
         if data is not None and (ledger.flying or state.entries != dict.__len__(data)):
-            settle_drift(state, ledger, data, frame.cause, frame.ends)
+            settle_drift(state, ledger, data, frame.cause, frame.ends, frame)
     except Exception as fault:
         swallow("open hook", fault)
     finally:
@@ -466,7 +476,7 @@ def _candidates(state: State, ledger: OpenLedger, data: dict[Any, Any], frame: F
     """Entries that were at the ends before, and are gone."""
     for key in frame.ends:
         if key in ledger.charges and not dict.__contains__(data, key) and not frame.own(key):
-            if ledger.flying and ledger.is_flying(key, leaving=True):
+            if ledger.flying and ledger.is_leaving(key, frame):
                 continue
             drop(state, ledger, key, frame.cause, now=True)
             ledger.ends_useful = 8

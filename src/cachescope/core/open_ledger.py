@@ -244,10 +244,14 @@ class OpenLedger(Ledger):
             pass
         return self.transforms.inner(key, data) if self.transforms.known else key
 
-    def is_flying(self, key: Any, *, leaving: bool = False) -> bool:
-        """Whether an operation on *key* is in progress; *leaving*: one that may have taken it out, and will say why."""
+    def is_flying(self, key: Any) -> bool:
+        """Whether an operation on *key* is in progress."""
+        return any(key in frame.pending_keys() for frame in list(self.flying.values()))
+
+    def is_leaving(self, key: Any, inside: Frame | None) -> bool:
+        """Whether an operation in progress may have taken *key* out, and will say why."""
         return any(
-            key in frame.pending_keys() for frame in list(self.flying.values()) if not leaving or frame.may_take_out
+            key in frame.pending_keys() for frame in list(self.flying.values()) if frame.may_take_out(inside)
         )
 
     # Reconciliation, off the call path
@@ -446,6 +450,7 @@ def settle_drift(
     data: dict[Any, Any],
     cause: int,
     ends: tuple[Any, ...] = (),
+    inside: Frame | None = None,
 ) -> None:
     """Make the number of entries agree with the mapping's length, and find which ones came or left.
 
@@ -455,6 +460,7 @@ def settle_drift(
         data: What holds the entries.
         cause: Why an entry that left unseen has left.
         ends: Keys that were at the ends of the mapping before the call.
+        inside: The operation in which they left.
     """
     flying: set[Any] = set()
     leaving: set[Any] = set()
@@ -463,7 +469,7 @@ def settle_drift(
         for frame in list(ledger.flying.values()):
             pending = frame.pending_keys()
             flying |= pending
-            if frame.may_take_out:
+            if frame.may_take_out(inside):
                 leaving |= pending
             if len(flying) > _MOST_FLYING:
                 return  # found when they have landed

@@ -584,7 +584,7 @@ def _settle_open_set(state: State, self: Any, key: Any, old: Any, value: Any = M
                 state.commit_removal(key, old, b.DELETED)
             else:
                 _find_stored_elsewhere(state, self, value)
-        elif new is not old or old is MISSING:
+        elif new is not old or old is MISSING or new is value:
             state.commit_set(key, new, old, False)
     except Exception as error:
         swallow("set", error)
@@ -809,6 +809,8 @@ def _pop(original: Any, meet: Meet) -> Hook:
                 _count_lookup(state, key, value is not MISSING and peek(state, self, key) is MISSING)
             if not mine[COMMITTED]:
                 _settle_removal(state, self, key, value, cause, frame)
+                if value is MISSING and mine[LOOKED]:
+                    _settle_unseen(state, self, frame, cause)
             del error  # it refers to this frame
 
     return pop

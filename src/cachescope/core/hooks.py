@@ -566,7 +566,7 @@ def _set_open(original: Any, meet: Meet) -> Hook:
 
 def _settle_unseen(state: State, self: Any, frame: Frame | None, cause: int) -> None:
     """The outermost operation is over: has anything left past all hooks, as behind a proxy or under another key?"""
-    if frame is not None or state.busy or state.setter or state.record is None:
+    if frame is not None or state.setter or state.record is None or any(what != ARMED for what in state.busy):
         return
     data = self if state.data is None else state.data
     try:

@@ -397,8 +397,12 @@ def _set(original: Any, meet: Meet) -> Hook:
             state = self._self_cachescope
             data = state.data
             if key in data or state.busy or state.setter:
-                return _cold_set(original, self, key, value, meet)
-        except BaseException:  # met for the first time; or unhashable, or __hash__ or __eq__ raised
+                data = None
+        except Exception:  # met for the first time; or unhashable, or __hash__ or __eq__ raised
+            data = None
+        if data is None:
+            # Outside of the try: what the original raises must neither be caught here (it would be called again), nor
+            # carry our exception as its context. See test_hooks.py.
             return _cold_set(original, self, key, value, meet)
         state.setter = ident  # nothing was called since it was seen free: no other thread came between
         try:
@@ -650,8 +654,10 @@ def _delete(original: Any, meet: Meet) -> Hook:
             state = self._self_cachescope
             value = state.data[key]
             if state.busy:
-                return _cold_delete(original, self, key, meet)
-        except BaseException:  # met for the first time, not there, or unhashable, or __hash__ or __eq__ raised
+                state = None
+        except Exception:  # met for the first time, not there, or unhashable, or __hash__ or __eq__ raised
+            state = None
+        if state is None:  # outside of the try, as in _set
             return _cold_delete(original, self, key, meet)
         try:
             result = original(self, key)
@@ -1043,12 +1049,12 @@ def peek_or_refuse(state: State, self: Any, key: Any) -> Any:
 def state_of(self: Any, meet: Meet) -> State:
     """The object's state; an object met for the first time gets one."""
     try:
-        state = self._self_cachescope
-        state.busy  # noqa: B018  # an unpickled state is None
+        state: State = self._self_cachescope
+        if state.record is not None:  # an unpickled state is None, and one that was released is met anew
+            return state
     except AttributeError:
-        return meet(self)
-    else:
-        return state  # type: ignore[no-any-return]
+        pass
+    return meet(self)
 
 
 def owned_state(self: Any, meet: Meet) -> State:

@@ -21,7 +21,7 @@ from cachescope.core.errors import ConfigurationError
 from cachescope.core.faults import swallow
 from cachescope.core.hooks import is_hook, make_hook, unhooked
 from cachescope.core.registry import CacheRegistry
-from cachescope.instrument.binding import Home, home_of, meeting
+from cachescope.instrument.binding import Home, detach, home_of, meeting
 
 _log = logging.getLogger("cachescope")
 _ABSENT: Any = object()
@@ -197,6 +197,7 @@ def _expel_patched(registry: CacheRegistry, library: PatchedLibrary) -> None:
             made = getattr(type(state.target()), "_cachescope_made", False)
             if admission is not None and admission.adapter is library.adapter and not made and not admission.by_hand:
                 registry.expel(state)
+                detach(state.target())
 
 
 def profiler_stopped(registry: CacheRegistry) -> None:

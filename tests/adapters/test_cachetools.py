@@ -2,22 +2,10 @@
 
 from __future__ import annotations
 
-import random
-
 import cachetools
 
+from adapters.cache_classes import Subclass, first, five_seconds, size_of
 from cachescope.testing import AdapterConformance, FakeClock
-
-
-class Subclass(cachetools.LRUCache):
-    def __setitem__(self, key, value):
-        super().__setitem__(key, value)
-
-    def __getitem__(self, key):
-        return super().__getitem__(key)
-
-    def popitem(self):
-        return super().popitem()
 
 
 class Cachetools(AdapterConformance):
@@ -59,10 +47,6 @@ class TestCache(Cachetools):
         return cachetools.Cache(8)
 
 
-def first(keys):
-    return min(keys, key=repr)
-
-
 CLOCK = FakeClock(start_ns=10**9)
 
 
@@ -73,12 +57,11 @@ class TestTTLCache(Cachetools):
     def make_cache(self):
         return cachetools.TTLCache(8, 5, timer=CLOCK)
 
+    def make_picklable(self):
+        return cachetools.TTLCache(8, 500)
+
     def later(self):
         CLOCK.advance(5)
-
-
-def five_seconds(key, value, now):
-    return now + 5
 
 
 class TestTLRUCache(Cachetools):
@@ -87,6 +70,9 @@ class TestTLRUCache(Cachetools):
 
     def make_cache(self):
         return cachetools.TLRUCache(8, five_seconds, timer=CLOCK)
+
+    def make_picklable(self):
+        return cachetools.TLRUCache(8, five_seconds)
 
     def later(self):
         CLOCK.advance(5)
@@ -104,7 +90,3 @@ class TestWeighed(Cachetools):
 
     def make_cache(self):
         return cachetools.LRUCache(400, getsizeof=size_of)
-
-
-def size_of(value):
-    return len(value) if isinstance(value, str) else 1

@@ -4,34 +4,8 @@ from __future__ import annotations
 
 from collections import OrderedDict, UserDict, defaultdict
 
+from adapters.cache_classes import Bounded, MadeOnDemand, PlainSubclass, Wrapped
 from cachescope.testing import AdapterConformance
-
-
-class PlainSubclass(dict):
-    pass
-
-
-class Bounded(OrderedDict):
-    """The cache of a thousand web pages: an OrderedDict that drops its oldest entry."""
-
-    def __setitem__(self, key, value):
-        super().__setitem__(key, value)
-        self.move_to_end(key)
-        while len(self) > 6:
-            self.popitem(last=False)
-
-    def __getitem__(self, key):
-        value = super().__getitem__(key)
-        self.move_to_end(key)
-        return value
-
-
-class Wrapped(UserDict):
-    pass
-
-
-class MadeOnDemand(defaultdict):
-    pass
 
 
 class TestDict(AdapterConformance):

@@ -19,9 +19,9 @@ from cachescope.adapters.contract import Adapter, Patch, adapters
 from cachescope.core import current
 from cachescope.core.errors import ConfigurationError
 from cachescope.core.faults import swallow
-from cachescope.core.hooks import is_hook, make_hook, unhooked
+from cachescope.core.hooks import Meet, is_hook, make_hook, unhooked
 from cachescope.core.registry import CacheRegistry
-from cachescope.instrument.binding import Home, detach, home_of, meeting
+from cachescope.instrument.binding import INERT, Home, detach, home_of, meeting
 
 _log = logging.getLogger("cachescope")
 _ABSENT: Any = object()
@@ -50,7 +50,10 @@ class PatchedLibrary:
         self.adapter, self.home = adapter, home
         self.failure = ""
         self._installed: list[tuple[type, str, Any, Any]] = []
-        self._meet = meeting(home, adapter)
+        meet = meeting(home, adapter)
+        # A hook that another tool's wrapper keeps in place after the undo meets nobody.
+        self._meet: Meet = lambda obj: INERT if self._undone else meet(obj)
+        self._undone = False
         self._root: type | None = None
 
     def install(self) -> None:
@@ -102,6 +105,7 @@ class PatchedLibrary:
 
     def undo(self) -> None:
         """Put every method back, the last one first; leave what somebody else has put on top, switched off."""
+        self._undone = True
         while self._installed:
             owner, method, raw, hook = self._installed.pop()
             if vars(owner).get(method) is not hook:

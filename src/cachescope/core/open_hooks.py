@@ -26,7 +26,6 @@ from typing import Any
 import wrapt
 
 from cachescope.core import batch as b
-from cachescope.core.charging import simple_bytes
 from cachescope.core.faults import swallow
 from cachescope.core.hooks import KINDS, Hook, Meet, owned_state
 from cachescope.core.open_keys import bare, holds, parts_of
@@ -142,6 +141,24 @@ class Frame:
         self.ends: tuple[Any, ...] = ()
         self.cause = _CAUSES.get(op, b.DELETED)
 
+    def begin_again(self, state: State, plan: Plan, key: Any, old: Any, known: bool) -> None:
+        """Live again, for a plain operation on one key."""
+        self.op, self.cause = plan.op, plan.cause
+        self.plan, self.state = plan, state
+        self.key = self.inner = key
+        self.old = old if plan.reads else MISSING
+        self.before = id(old) if old is not MISSING else 0
+        self.known = known
+        self.left = False
+        self.live = True
+
+    def rest(self) -> None:
+        """Die after an operation inside which nothing else happened."""
+        self.live = False
+        self.state = None
+        self.key = self.inner = self.old = self.given = MISSING
+        self.ends = ()
+
     def own(self, inner: Any) -> bool:
         """Whether this operation is about that key."""
         if self.inner is MISSING:
@@ -183,6 +200,13 @@ class Frame:
         self.ends = ()
 
 
+_getattribute = object.__getattribute__
+_dict_get = dict.get
+_dict_len = dict.__len__
+_dict_iter = dict.__iter__
+_dict_contains = dict.__contains__
+_ordered_iter = OrderedDict.__iter__
+_Proxy = wrapt.BaseObjectProxy
 _frames: ContextVar[Frame | None] = ContextVar("cachescope_open_frames", default=None)
 
 
@@ -228,10 +252,21 @@ class Plan:
         op: What it is for.
     """
 
-    __slots__ = ("default", "default_at", "default_name", "key_names", "op", "value_at", "value_name", "various")
+    __slots__ = (
+        "cause",
+        "default",
+        "default_at",
+        "default_name",
+        "key_names",
+        "op",
+        "reads",
+        "value_at",
+        "value_name",
+        "various",
+    )
 
     def __init__(self, original: Any, op: int) -> None:
-        self.op = op
+        self.op, self.cause, self.reads = op, _CAUSES.get(op, b.DELETED), op in (LOOKUP, LOAD)
         self.default: Any = None
         self.default_at, self.default_name = -1, ""
         self.value_at, self.value_name = 1, "value"
@@ -348,6 +383,8 @@ def _begin(
         if parent is None and ledger.flying:
             cause = _flying_cause(ledger, cause)
         settle_drift(state, ledger, data, cause, () if parent is None else parent.ends, parent)
+    if not ledger.idle and not ledger.flying:
+        ledger.idle.append(_idle_frame(state, plan))
     frame = Frame(op, state, plan, nearest)
     if key is not MISSING:
         frame.key, frame.inner = key, inner
@@ -382,6 +419,12 @@ def _begin(
     ledger.flying[id(frame)] = frame
     _frames.set(frame)
     return frame, args
+
+
+def _idle_frame(state: State, plan: Plan) -> Frame:
+    frame = Frame(LOOKUP, state, plan, None)
+    frame.end()
+    return frame
 
 
 def _leave_to(parent: Frame, op: int) -> bool:
@@ -454,7 +497,8 @@ def _end(frame: Frame, self: Any, args: tuple[Any, ...], kwargs: dict[str, Any],
         ledger = state.ledger if state is not None else None
         if state is None or type(ledger) is not OpenLedger:
             return
-        ledger.flying.pop(id(frame), None)
+        if ledger.flying.pop(id(frame), None) is None:
+            ledger.flying.pop(1, None)
         if state.record is None:
             return
         data = current_data(state, ledger, bare(self))
@@ -534,7 +578,7 @@ def settle_key(
     else:
         parts = ledger.charges.get(inner)
         if parts is None:
-            put(state, ledger, inner, held, was.given, _suspicious(held))
+            put(state, ledger, inner, held, was.given, _suspicious(held, was.given))
         elif parts[4] != id(held) or was.known:
             same = was.before == id(held)
             if same and was.given is not MISSING and not holds(held, was.given):
@@ -544,16 +588,19 @@ def settle_key(
                 return
             if was.given is MISSING and same:
                 return
-            put(state, ledger, inner, held, was.given, _suspicious(held))
-        # else: another call that overlapped has settled it
+            put(state, ledger, inner, held, was.given, _suspicious(held, was.given))
+        elif was.given is not MISSING and holds(held, was.given):
+            # Another call that overlapped has settled it, or one of another value that lay at the same address.
+            put(state, ledger, inner, held, was.given, _suspicious(held, MISSING), replaced=False)
     _tell(parent, inner)
 
 
 _UNCHANGING = (str, bytes, int, float, bool, type(None), tuple, frozenset)
 
 
-def _suspicious(held: Any) -> bool:
-    return getrefcount(held) > 8 or (simple_bytes(held) < 0 and getrefcount(held) > 6)
+def _suspicious(held: Any, given: Any) -> bool:
+    """Whether somebody else seems to hold it too: more references than the cache, its caller and we have."""
+    return getrefcount(held) > (10 if held is given else 8)
 
 
 def _tell(parent: Frame | None, inner: Any) -> None:
@@ -743,9 +790,9 @@ def _settle_lookup(
         _settle_read_entry(state, ledger, data, frame, result)
     if counts and not _looked(parent, frame.key):
         if hit:
-            state.hits += 1
+            state.hidden_hits += 1
         else:
-            state.misses += 1
+            state.hidden_misses += 1
         if ARMED in state.busy:
             _sample(state, inner, hit)
 
@@ -787,15 +834,15 @@ def _settle_read_entry(state: State, ledger: OpenLedger, data: dict[Any, Any], f
     if held is MISSING:
         if parts is not None:
             consumed = old is not MISSING and result is not MISSING and result is not None and holds(old, result)
-            drop(state, ledger, inner, b.DELETED if consumed or frame.op == POP else b.EXPIRED, now=True)
+            drop(state, ledger, inner, b.DELETED if consumed else b.EXPIRED, now=old is not MISSING)
     elif parts is None:
         if not ledger.rest or old is MISSING:
-            put(state, ledger, inner, held, result if holds(held, result) else MISSING, _suspicious(held))
+            put(state, ledger, inner, held, result if holds(held, result) else MISSING, _suspicious(held, result))
     elif parts[4] != id(held):
         moved = result is not MISSING and old is not MISSING and holds(old, result)
         if frame.left and not moved and parts[4] == frame.before:
             drop(state, ledger, inner, b.EXPIRED, now=True)
-        put(state, ledger, inner, held, MISSING, _suspicious(held), replaced=not moved)
+        put(state, ledger, inner, held, MISSING, _suspicious(held, MISSING), replaced=not moved)
 
 
 def _lookup_without_mapping(
@@ -845,9 +892,9 @@ def _settle_pop(
         _tell(parent, inner)
     if parent is None and (error is None or isinstance(error, KeyError)):
         if hit:
-            state.hits += 1
+            state.hidden_hits += 1
         else:
-            state.misses += 1
+            state.hidden_misses += 1
 
 
 _NO_DEFAULT: Any = object()
@@ -885,9 +932,9 @@ def _settle_lookup_many(
         else:
             hit = True
         if hit:
-            state.hits += 1
+            state.hidden_hits += 1
         else:
-            state.misses += 1
+            state.hidden_misses += 1
 
 
 _SETTLE: dict[int, Callable[..., None]] = {
@@ -912,9 +959,14 @@ _SETTLE: dict[int, Callable[..., None]] = {
 def _maker(op: int) -> Callable[[Any, Meet], Hook]:
     def make(original: Any, meet: Meet) -> Hook:
         plan = Plan(original, op)
-        return (
-            _async_hook(plan, original, meet) if inspect.iscoroutinefunction(original) else _hook(plan, original, meet)
-        )
+        if inspect.iscoroutinefunction(original):
+            return _async_hook(plan, original, meet)
+        if len(plan.key_names) == 1 and not plan.various:
+            if plan.reads:
+                return _lookup_hook(plan, original, meet)
+            if op == SET and plan.value_at == 1:
+                return _set_hook(plan, original, meet)
+        return _hook(plan, original, meet)
 
     return make
 
@@ -937,6 +989,178 @@ def _hook(plan: Plan, original: Any, meet: Meet) -> Hook:
             raise
         if hasattr(type(result), "__await__") and not _is_the_value(frame, result):
             return _when_done(frame, self, args, kwargs, result)
+        _end(frame, self, args, kwargs, result, None)
+        return result
+
+    return hook
+
+
+def _lookup_hook(plan: Plan, original: Any, meet: Meet) -> Hook:
+    """A look-up that turns out to have changed nothing is counted on the spot; whatever else goes the long way."""
+    default = MISSING if plan.op == LOAD else plan.default
+    most = 9 if plan.op == LOAD else 1
+    viewed = getattr(original, "__name__", "") == "__getitem__"
+
+    def hook(self: Any, *args: Any, **kwargs: Any) -> Any:
+        frame: Frame | None = None
+        quick = False
+        data: Any = None
+        key: Any = None
+        old: Any = MISSING
+        entries = 0
+        try:
+            state = self._self_cachescope
+            if state.owner != id(self):
+                state = meet(self)
+        except AttributeError:
+            state = meet(self)
+        ledger = state.ledger
+        try:
+            if 1 <= len(args) <= most and not kwargs and not state.busy and ledger.idle and _frames.get() is None:
+                data = state.data
+                obj = self.__wrapped__ if issubclass(type(self), _Proxy) else self
+                if (
+                    not ledger.flying
+                    and not ledger.transforms.known
+                    and _getattribute(obj, ledger.place.name or "__class__") is data
+                    and not (viewed and _getframe(1).f_code in _VIEWS)
+                ):
+                    key = args[0]
+                    old = _dict_get(data, key, MISSING)
+                    entries = _dict_len(data)
+                    frame = ledger.idle.pop()
+                    frame.begin_again(state, plan, key, old, old is not MISSING)
+                    ledger.flying[1] = frame
+                    _frames.set(frame)
+                    quick = True
+            if not quick and RETIRED not in state.busy:
+                frame, args = _begin(plan, state, self, args, kwargs)
+        except Exception as fault:
+            frame = None
+            if not isinstance(fault, (TypeError, IndexError)):  # an unhashable key, or another thread took the frame
+                swallow("open hook", fault)
+        if frame is None:
+            return original(self, *args, **kwargs)
+        try:
+            result = original(self, *args, **kwargs)
+        except BaseException as error:
+            _end(frame, self, args, kwargs, MISSING, error)
+            raise
+        if hasattr(type(result), "__await__") and not _is_the_value(frame, result):
+            return _when_done(frame, self, args, kwargs, result)
+        if quick:
+            try:
+                if _dict_get(data, key, MISSING) is old and _dict_len(data) == entries and frame.done is None:
+                    ledger.flying.pop(1, None)
+                    _frames.set(None)
+                    if old is not MISSING and (
+                        (result is not None and result is not default) or old is result or holds(old, result)
+                    ):
+                        state.hidden_hits += 1
+                    else:
+                        state.hidden_misses += 1
+                    frame.rest()
+                    ledger.idle.append(frame)
+                    return result
+            except Exception as fault:
+                swallow("open hook", fault)
+        _end(frame, self, args, kwargs, result, None)
+        return result
+
+    return hook
+
+
+def _set_hook(plan: Plan, original: Any, meet: Meet) -> Hook:
+    """A set that put one value under one key, and at most one entry out at the front; whatever else goes the long way."""
+
+    def hook(self: Any, *args: Any, **kwargs: Any) -> Any:
+        frame: Frame | None = None
+        quick = False
+        data: Any = None
+        key: Any = None
+        old: Any = MISSING
+        first: Any = MISSING
+        entries = before = 0
+        try:
+            state = self._self_cachescope
+            if state.owner != id(self):
+                state = meet(self)
+        except AttributeError:
+            state = meet(self)
+        ledger = state.ledger
+        try:
+            if len(args) == 2 and not kwargs and RETIRED not in state.busy and ledger.idle and _frames.get() is None:
+                data = state.data
+                obj = self.__wrapped__ if issubclass(type(self), _Proxy) else self
+                if (
+                    ledger.sure
+                    and not ledger.flying
+                    and not ledger.lost
+                    and not ledger.transforms.known
+                    and _getattribute(obj, ledger.place.name or "__class__") is data
+                ):
+                    key, given = args
+                    old = _dict_get(data, key, MISSING)
+                    entries = _dict_len(data)
+                    count = state.sets - state.deletes - state.evictions - state.expirations - state.cleared
+                    if count == entries and (old is MISSING) is (key not in ledger.charges):
+                        if isinstance(data, OrderedDict):
+                            first = next(_ordered_iter(data), MISSING)
+                        elif ledger.ends_useful > 0 and entries > SMALL:
+                            first = next(_dict_iter(data), MISSING)
+                        before = id(old)
+                        frame = ledger.idle.pop()
+                        frame.begin_again(state, plan, key, old, old is not MISSING)
+                        frame.given = given
+                        if first is not MISSING:
+                            frame.ends = (first,)
+                        ledger.flying[1] = frame
+                        _frames.set(frame)
+                        quick = True
+                old = MISSING if old is MISSING else None  # it is not ours to keep
+            if not quick and RETIRED not in state.busy:
+                frame, args = _begin(plan, state, self, args, kwargs)
+        except Exception as fault:
+            frame = None
+            if not isinstance(fault, (TypeError, IndexError)):  # an unhashable key, or another thread took the frame
+                swallow("open hook", fault)
+        if frame is None:
+            return original(self, *args, **kwargs)
+        try:
+            result = original(self, *args, **kwargs)
+        except BaseException as error:
+            _end(frame, self, args, kwargs, MISSING, error)
+            raise
+        if hasattr(type(result), "__await__"):
+            return _when_done(frame, self, args, kwargs, result)
+        if quick:
+            try:
+                held = _dict_get(data, key, MISSING)
+                grown = _dict_len(data) - entries
+                one_left = grown == (0 if old is MISSING else -1)
+                if (
+                    held is not MISSING
+                    and (id(held) != before or held is args[1])
+                    and frame.done is None
+                    and state.data is data
+                    and (one_left or grown == (1 if old is MISSING else 0))
+                    and (
+                        not one_left
+                        or (first is not MISSING and not _dict_contains(data, first) and first in ledger.charges)
+                    )
+                ):
+                    ledger.flying.pop(1, None)
+                    _frames.set(None)
+                    given = frame.given
+                    frame.rest()
+                    ledger.idle.append(frame)
+                    if one_left:
+                        drop(state, ledger, first, b.EVICTED, now=True)
+                        ledger.ends_useful = 8
+                    put(state, ledger, key, held, given, _suspicious(held, given))
+                    return result
+            except Exception as fault:
+                swallow("open hook", fault)
         _end(frame, self, args, kwargs, result, None)
         return result
 
@@ -980,6 +1204,14 @@ def _when_done(frame: Frame, self: Any, args: tuple[Any, ...], kwargs: dict[str,
     """Settle when an awaitable that a plain method returned has a result."""
     if _frames.get() is frame:
         _frames.set(frame.parent)
+    state = frame.state
+    if state is not None and type(state.ledger) is OpenLedger:
+        flying = state.ledger.flying
+        if flying.get(1) is frame:
+            del flying[1]
+        flying.pop(id(frame), None)  # it may never be awaited; it flies when it is
+        if asyncio.isfuture(result):
+            flying[id(frame)] = frame
     if type(result) is CoroutineType:
         waiting = _awaiting(frame, self, args, kwargs, result)
         waiting.__name__, waiting.__qualname__ = result.__name__, result.__qualname__
@@ -998,8 +1230,15 @@ def _when_done(frame: Frame, self: Any, args: tuple[Any, ...], kwargs: dict[str,
     return _Awaitable(result, frame, self, args, kwargs)
 
 
-async def _awaiting(frame: Frame, self: Any, args: tuple[Any, ...], kwargs: dict[str, Any], coroutine: Any) -> Any:
+def _fly(frame: Frame) -> None:
     _frames.set(frame)
+    state = frame.state
+    if state is not None and type(state.ledger) is OpenLedger:
+        state.ledger.flying[id(frame)] = frame
+
+
+async def _awaiting(frame: Frame, self: Any, args: tuple[Any, ...], kwargs: dict[str, Any], coroutine: Any) -> Any:
+    _fly(frame)
     try:
         result = await coroutine
     except BaseException as error:
@@ -1018,7 +1257,7 @@ class _Awaitable(wrapt.ObjectProxy):  # type: ignore[misc]  # wrapt's stubs make
 
     def __await__(self) -> Any:
         frame, cache, args, kwargs = self._self_call
-        _frames.set(frame)
+        _fly(frame)
         try:
             result = yield from self.__wrapped__.__await__()
         except BaseException as error:

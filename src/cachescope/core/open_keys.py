@@ -5,14 +5,16 @@ Nothing here calls a method of the user's, but ``__hash__`` and ``__eq__`` of ke
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterable
 from itertools import islice
-from types import MemberDescriptorType
 from typing import Any
 from weakref import ReferenceType
 
 import wrapt
 
+_Proxy = wrapt.BaseObjectProxy
+_LEAVES = frozenset((str, bytes, int, float, bool, type(None)))
 _MOST_ALIASES = 65_536
 _MOST_TRANSFORMS = 4
 
@@ -27,10 +29,11 @@ class Place:
         names: Attributes, outermost first; none when there is no such dict.
     """
 
-    __slots__ = ("names",)
+    __slots__ = ("name", "names")
 
     def __init__(self, *names: str) -> None:
         self.names = names
+        self.name = names[0] if len(names) == 1 else ""
 
     def find(self, obj: Any) -> dict[Any, Any] | None:
         """The dict now; None when there is none. Runs no code of the user's."""
@@ -46,43 +49,34 @@ class Place:
 
 def bare(obj: Any) -> Any:
     """The cache behind a proxy, or the object itself."""
-    return obj.__wrapped__ if issubclass(type(obj), wrapt.BaseObjectProxy) else obj
+    return obj.__wrapped__ if issubclass(type(obj), _Proxy) else obj
 
 
 # What an entry is made of
 
-_slots_of: dict[type, tuple[MemberDescriptorType, ...]] = {}
-
 
 def parts_of(held: Any) -> Iterable[Any]:
-    """What a stored wrapper holds directly: members of a small container, attributes of an entry object."""
+    """What a stored wrapper holds directly: members of a small container, attributes of an entry object.
+
+    Asking an instance for its ``__dict__`` would make one, which costs the user memory; the collector's view does not.
+    """
     cls = type(held)
-    if cls in (str, bytes, int, float, bool, type(None)):
+    if cls in _LEAVES:
         return ()
-    if issubclass(cls, (tuple, list)):
-        return tuple.__iter__(held) if issubclass(cls, tuple) else list(islice(list.__iter__(held), 16))
+    if issubclass(cls, tuple):
+        return tuple.__iter__(held)
+    if issubclass(cls, list):
+        return list(islice(list.__iter__(held), 16))
     if issubclass(cls, dict):
         return list(islice(dict.values(held), 16))
     if issubclass(cls, ReferenceType):
         return (held(),)
-    slots = _slots_of.get(cls)
-    if slots is None:
-        if len(_slots_of) > 1_024:
-            _slots_of.clear()
-        slots = _slots_of[cls] = tuple(
-            member for base in cls.__mro__ for member in vars(base).values() if type(member) is MemberDescriptorType
-        )
-    found: list[Any] = []
-    for slot in slots:
-        try:
-            found.append(slot.__get__(held, cls))
-        except AttributeError:
-            continue
-    try:
-        found.extend(list(object.__getattribute__(held, "__dict__").values()))
-    except (AttributeError, TypeError):
-        pass
-    return found
+    parts = gc.get_referents(held)
+    for part in parts:
+        if type(part) is dict:  # the attributes of an instance that has been asked for them
+            parts = [*parts, *islice(dict.values(part), 32)]
+            break
+    return parts
 
 
 def holds(held: Any, value: Any) -> bool:
@@ -93,8 +87,6 @@ def holds(held: Any, value: Any) -> bool:
 
 
 # How a cache makes its keys of its callers'
-
-_HELD_AS_IS = frozenset((str, bytes, int, float, bool, type(None)))
 
 
 def _strip_lower(text: str) -> str:
@@ -159,7 +151,7 @@ class KeyTransforms:
 
 def is_leaf_key(key: Any) -> bool:
     """Whether a key may be held: it is an immutable leaf, or a tuple of some."""
-    return type(key) in _HELD_AS_IS or (type(key) is tuple and all(type(part) in _HELD_AS_IS for part in key))
+    return type(key) in _LEAVES or (type(key) is tuple and all(type(part) in _LEAVES for part in key))
 
 
 def _ways(key: Any, inner: Any) -> dict[tuple[Any, ...], Transform]:

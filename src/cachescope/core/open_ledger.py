@@ -41,6 +41,7 @@ class OpenLedger(Ledger):
     __slots__ = (
         "ends_useful",
         "flying",
+        "idle",
         "knows_ttl",
         "lost",
         "parted",
@@ -70,6 +71,8 @@ class OpenLedger(Ledger):
         self.sure = len(places) == 0
         self.knows_ttl = knows_ttl
         self.flying: dict[int, Frame] = {}
+        self.idle: list[Frame] = []
+        """A frame to use again for plain look-ups, unless one is in progress."""
         self.parted = [0, 0, 0, 0]
         """Entries counted as gone, by cause, whose keys are not known yet."""
         self.lost = 0
@@ -95,7 +98,7 @@ class OpenLedger(Ledger):
     # Charges. `charge` and `discharge` serve State's commits; the hooks below use put() and drop().
 
     def charge(self, key: Hashable, value: object, suspicious: bool, *, resize: bool = False) -> tuple[int, int]:
-        parts, size, guess = self.weigh(key, value, value, suspicious, resize=resize)
+        parts, size, guess = self.weigh(key, value, value, suspicious, None, census=True, resize=resize)
         if len(self.charges) < LEDGER_LIMIT:
             self.charges[key] = parts
         else:
@@ -126,7 +129,15 @@ class OpenLedger(Ledger):
         return share
 
     def weigh(
-        self, key: Hashable, held: Any, given: Any, suspicious: bool, *, resize: bool = False
+        self,
+        key: Hashable,
+        held: Any,
+        given: Any,
+        suspicious: bool,
+        data: dict[Any, Any] | None,
+        *,
+        census: bool = False,
+        resize: bool = False,
     ) -> tuple[Parts, int, int]:
         """Measure an entry: ``(its charge, bytes, guess)``."""
         if self.weigher is not None:
@@ -143,15 +154,17 @@ class OpenLedger(Ledger):
             cls = type(held)
             size, proxy = self._deep(key, held)
         share_id = 0
-        if (suspicious or size >= LARGE_BYTES or proxy >= LARGE_BYTES) and not self.lost:
-            # (while keys are lost, an id in the shares may be of a value that has gone)
-            share = self.shares.get(id(held))
-            share_id = id(held)
+        if (suspicious or size >= LARGE_BYTES or proxy >= LARGE_BYTES) and (data is not None or census):
+            share: Any = self.shares.get(id(held))
             if share is None:
-                self.shares[share_id] = [1, size, proxy]
-            else:
+                share_id = id(held)
+                self.shares[share_id] = [1, size, proxy, [key]]  # type: ignore[list-item]
+            elif census or any(other != key and dict.get(data, other, MISSING) is held for other in share[3][-4:]):
+                share_id = id(held)
                 share[0] += 1
+                share[3].append(key)
                 size, proxy = 0, -1
+            # else a value that has gone unseen lay at the same address
         guess = 0
         if cls is not None:
             kind = self._kind(held)
@@ -250,9 +263,7 @@ class OpenLedger(Ledger):
 
     def is_leaving(self, key: Any, inside: Frame | None) -> bool:
         """Whether an operation in progress may have taken *key* out, and will say why."""
-        return any(
-            key in frame.pending_keys() for frame in list(self.flying.values()) if frame.may_take_out(inside)
-        )
+        return any(key in frame.pending_keys() for frame in list(self.flying.values()) if frame.may_take_out(inside))
 
     # Reconciliation, off the call path
 
@@ -310,7 +321,7 @@ def current_data(state: State, ledger: OpenLedger, obj: Any) -> dict[Any, Any] |
     found = ledger.place.find(obj)
     if found is data or found is None:
         return data  # type: ignore[no-any-return]
-    ledger.boundary = ledger.boundary | {id(found)}
+    ledger.boundary |= {id(found)}
     state.data = found
     return found
 
@@ -343,7 +354,8 @@ def put(
             old = None
         if old is not None:
             _replace(state, 0, ledger.release(old, -1)[0])
-    parts, size, guess = ledger.weigh(key, held, given, suspicious, resize=old is not None)
+    data: Any = state.data
+    parts, size, guess = ledger.weigh(key, held, given, suspicious, data, resize=old is not None)
     if old is None and len(charges) >= LEDGER_LIMIT and key not in charges:
         _put_unwritten(state, ledger, size)
         return
@@ -485,12 +497,12 @@ def settle_drift(
     charges = ledger.charges
     if missing > 0:
         found_at_ends = False
-        for key in (*ends, *islice(charges, 2)):
+        for key in (*ends, *_some(charges, 2)):
             if missing > 0 and key in charges and not dict.__contains__(data, key) and key not in leaving:
                 missing -= drop(state, ledger, key, cause, now=True)
                 found_at_ends = True
         if missing > 0 and (len(charges) <= SMALL or missing * 8 >= len(charges)):
-            for key in list(charges):
+            for key in _some(charges, None):
                 if missing > 0 and not dict.__contains__(data, key) and key not in leaving:
                     missing -= drop(state, ledger, key, cause, now=True)
         if missing > 0 and ledger.rest > 0:
@@ -510,9 +522,9 @@ def settle_drift(
     if ledger.rest:
         newest: Iterable[Any] = ()
     elif len(charges) <= SMALL or extra * 8 >= len(charges):
-        newest = list(dict.keys(data))
+        newest = _some(dict.keys(data), None)
     else:
-        newest = list(islice(newest_first(data), min(_NEWEST, 2 * extra)))
+        newest = _some(newest_first(data), min(_NEWEST, 2 * extra))
     for key in newest:
         if extra > 0 and key not in charges and key not in flying:
             value = dict.get(data, key, MISSING)
@@ -522,6 +534,14 @@ def settle_drift(
     if extra > 0:
         state.sets += extra
         ledger.unmeasured += extra
+
+
+def _some(keys: Iterable[Any], most: int | None) -> list[Any]:
+    """The first keys; none when another thread changes the mapping meanwhile."""
+    try:
+        return list(islice(keys, most))
+    except RuntimeError:
+        return []
 
 
 def newest_first(data: dict[Any, Any]) -> Iterator[Any]:

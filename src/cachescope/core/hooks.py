@@ -62,7 +62,7 @@ Meet = Callable[[Any], State]
 
 _dict_get = dict.get
 _getrefcount = sys.getrefcount
-_BYTES_BASE = b"".__sizeof__()
+_LEAVES = frozenset((str, bytes))
 _SEARCHED = 10_000
 """Entries among which a value is looked for that was stored past all hooks."""
 _INNER = frozenset((SET, POPITEM, EXPIRE, CLEAR, LOOKUP))
@@ -111,15 +111,14 @@ def _lookup(original: Any, meet: Meet) -> Hook:
         try:
             self._self_cachescope.hits += 1
         except AttributeError:  # met for the first time, or something is up: then the slot isn't there
-            _count_hit(self, key, meet)
+            _count_hit(state_of(self, meet), key)
         return value
 
     return __getitem__
 
 
-def _count_hit(self: Any, key: Any, meet: Meet) -> None:
+def _count_hit(state: State, key: Any) -> None:
     """Count a hit while something is up, unless the library read for itself."""
-    state = state_of(self, meet)
     frame = state.frame()
     if frame is not None:
         if frame[OP] in _INNER:
@@ -155,15 +154,12 @@ def _lookup_base(original: Any, meet: Meet) -> Hook:
 @_kind("missing")
 def _missing(original: Any, meet: Meet) -> Hook:
     """The stock ``__missing__``, which raises KeyError: every miss of a lookup comes by."""
-    wrapped = not isinstance(original, FunctionType) or hasattr(original, "__wrapped__")  # by another tool
 
     def __missing__(self: Any, key: Any) -> Any:
         try:
             self._self_cachescope.misses += 1
         except AttributeError:  # met for the first time, or something is up: then the slot isn't there
             _count_miss(state_of(self, meet), key)
-        if wrapped:
-            return original(self, key)
         raise KeyError(key)  # all that the original does, with one frame less to unwind
 
     return __missing__
@@ -271,13 +267,13 @@ def _missing_open(original: Any, meet: Meet) -> Hook:
             value = original(self, key)
         except BaseException:
             if not overridden:
-                _count_lookup(state, key, False)
+                state.hidden_misses += 1
             raise
         finally:
             state.pop(mine)
         if not overridden:
-            _count_lookup(state, key, False)
-            state.hidden_hits -= 1  # the hook of __getitem__ will take what is returned for a hit
+            state.hidden_misses += 1
+            state.hidden_hits -= 1  # the hook of __getitem__ will take it for a hit
         return value
 
     return __missing__
@@ -389,55 +385,40 @@ def _count_lookup(state: State, key: Any, hit: bool) -> None:
 @_kind("set")
 def _set(original: Any, meet: Meet) -> Hook:
     """A stock ``__setitem__`` of a cache whose entries are in an exact dict of its own, ``state.data``."""
-    normal_references, bytes_base = _NORMAL_REFERENCES, _BYTES_BASE
+    normal_references, leaves = _NORMAL_REFERENCES, _LEAVES
 
     def __setitem__(self: Any, key: Any, value: Any) -> Any:
         ident = get_ident()
         try:
             state = self._self_cachescope
             data = state.data
-            if key in data or state.busy or state.setter:
-                data = None
-        except Exception:  # met for the first time; or unhashable, or __hash__ or __eq__ raised
-            data = None
-        if data is None:
-            # Outside of the try: what the original raises must neither be caught here (it would be called again), nor
-            # carry our exception as its context. See test_hooks.py.
+            if key in data or state.setter:
+                return _cold_set(original, self, key, value, meet)
+        except BaseException:  # met for the first time; or unhashable, or __hash__ or __eq__ raised
             return _cold_set(original, self, key, value, meet)
         state.setter = ident  # nothing was called since it was seen free: no other thread came between
         try:
-            result = original(self, key, value)
+            original(self, key, value)
         except BaseException:
-            state.setter = 0
+            state.setter = state.resting
             _settle_failed_set(state, data, key, MISSING, False)
             raise
-        state.setter = 0
+        state.setter = state.resting
         try:
             new = data[key]
-            if type(key) is str and _getrefcount(new) <= normal_references:
-                if type(new) is bytes:
-                    size = len(new) + bytes_base
-                elif type(new) is str:
-                    size = new.__sizeof__()
-                else:
-                    size = 4_096
+            if type(new) in leaves and type(key) is str and _getrefcount(new) <= normal_references:
+                size = new.__sizeof__() + key.__sizeof__()
                 if size < 4_096:
-                    size += key.__sizeof__()
                     state.sets += 1
                     state.live_bytes += size
-                    if state.live_bytes > state.peak_bytes:
-                        state.peak_bytes = state.live_bytes
-                    if state.skip:
-                        state.skip -= 1
-                    else:
+                    if state.sets > state.next_followed:
                         state.begin(key, size)
-                    return result
+                    return
             state.commit_set(key, new, MISSING, _getrefcount(new) > normal_references)
         except KeyError:  # it was not stored: the value had expired before it came
-            return result
+            return
         except Exception as error:
             swallow("set", error)
-        return result
 
     return __setitem__
 
@@ -647,47 +628,39 @@ def _miss_was_counted() -> bool:
 @_kind("delete")
 def _delete(original: Any, meet: Meet) -> Hook:
     """A stock ``__delitem__`` of a cache whose entries are in an exact dict of its own, ``state.data``."""
-    bytes_base = _BYTES_BASE
+    leaves = _LEAVES
 
     def __delitem__(self: Any, key: Any) -> Any:
         try:
             state = self._self_cachescope
             value = state.data[key]
-            if state.busy:
-                state = None
-        except Exception:  # met for the first time, not there, or unhashable, or __hash__ or __eq__ raised
-            state = None
-        if state is None:  # outside of the try, as in _set
+            setter = state.setter
+            if setter and setter != get_ident():
+                return _cold_delete(original, self, key, meet)
+        except BaseException:  # met for the first time, not there, or unhashable, or __hash__ or __eq__ raised
             return _cold_delete(original, self, key, meet)
         try:
-            result = original(self, key)
+            original(self, key)
         except BaseException:
             _settle_removal(state, self, key, value, b.EXPIRED, None)  # a TTL cache removes the entry, then raises
             raise
         try:
-            if type(value) is bytes:
-                size = len(value) + bytes_base
-            elif type(value) is str:
-                size = value.__sizeof__()
-            else:
-                size = -1
-            evicted = state.setter and state.setter == get_ident()
-            if size >= 0 and type(key) is str and not state.shares and not state.written:
-                size += key.__sizeof__()
-                if evicted:
+            if type(value) in leaves and type(key) is str and not state.shares and not state.written:
+                size = value.__sizeof__() + key.__sizeof__()
+                if setter:
                     state.evictions += 1
                     state.evicted_bytes += size
                 else:
+                    state.mark_peak()
                     state.deletes += 1
                     state.deleted_bytes += size
                 state.live_bytes -= size
                 if key in state.followed:
-                    state.note(b.EVICTED if evicted else b.DELETED, key, size)
+                    state.note(b.EVICTED if setter else b.DELETED, key, size)
             else:
-                state.commit_removal(key, value, b.EVICTED if evicted else b.DELETED)
+                state.commit_removal(key, value, b.EVICTED if setter else b.DELETED)
         except Exception as error:
             swallow("delete", error)
-        return result
 
     return __delitem__
 
@@ -1088,7 +1061,7 @@ _HOOK_FILES = frozenset((make_hook.__code__.co_filename,))
 
 def is_hook(function: Any) -> bool:
     """Whether a method is a hook of ours, live or inert."""
-    return isinstance(function, FunctionType) and function.__code__.co_filename in _HOOK_FILES
+    return type(function) is FunctionType and function.__code__.co_filename in _HOOK_FILES  # wrapt only looks like one
 
 
 def unhooked(function: Any) -> Any:

@@ -107,9 +107,9 @@ class ManualCaches:
             with self._lock:
                 state = self._state(name)
                 if hit:
-                    state.hits += 1
+                    state.hidden_hits += 1
                 else:
-                    state.misses += 1
+                    state.hidden_misses += 1
         except Exception as error:
             self._refuse(name, "lookup", error)
 

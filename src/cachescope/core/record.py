@@ -191,6 +191,7 @@ class CacheRecord:
             live += state.live_bytes
             entries += state.entries
             state.busy.clear()
+            state.show()
         self.inherited = (live, entries)
         self.instances_total = len(self.states)
         self.flow.forget_flows()

@@ -26,7 +26,7 @@ from cachescope.core.recording import CacheRecording, ProcessRecording
 from cachescope.core.results import MemoryAllocation, ProcessInfo
 from cachescope.core.sites import Sites
 from cachescope.core.sizing import Sizer
-from cachescope.core.state import ARMED, MISSING, State, View
+from cachescope.core.state import MISSING, State, View
 
 MANUAL = "manual"
 """The kind of caches that no adapter can see."""
@@ -34,7 +34,7 @@ _ADOPT_EXACTLY = 50_000
 """Entries of a cache that existed before us which are measured one by one; more are measured on a sample."""
 _READS_PER_SAMPLE = 32
 _STATES_ARMED_AT_ONCE = 256
-_FREE_EVENTS = 100_000
+_FREE_EVENTS = 20_000
 """Followed events that a cache may have before its rate decides how many of its entries are followed."""
 _EVENTS_PER_SECOND = 5_000
 """What a busy cache is thinned out to, as far as its size allows: at 1 to 2 us each, half a percent of a core."""
@@ -249,9 +249,8 @@ class CacheRegistry:
             for state in record.live_states():
                 if armed >= _STATES_ARMED_AT_ONCE:
                     return
-                if state.hits or state.misses:
-                    state.busy[ARMED] = _READS_PER_SAMPLE
-                    armed += 1
+                state.arm(_READS_PER_SAMPLE)
+                armed += 1
 
     # Recordings
 

@@ -45,8 +45,11 @@ NEW_SET: Frame = [SET, MISSING, 0, b.EVICTED, None, False, False]
 # Keys of ``State.busy`` beside thread idents (which are positive).
 ARMED = -1
 RETIRED = -2
-WEIGHED = -3
-"""Stands in ``State.setter`` for good when the user weighs the entries: no set is a plain one then."""
+# What ``State.setter`` holds beside the ident of a thread that is inside a plain set; 0 when nothing is up.
+UP = -3
+"""Something is up (see ``State.busy``): no set is a plain one now."""
+WEIGHED = -4
+"""The user weighs the entries: no set is ever a plain one."""
 
 COUNTERS = (
     "hits",
@@ -101,14 +104,15 @@ class State:
         "hidden_hits",
         "hidden_misses",
         "ledger",
+        "next_followed",
         "owner",
         "peak_bytes",
         "record",
+        "resting",
         "serial",
         "setter",
         "share",
         "sites",
-        "skip",
         "shares",
         "target",
         "written",
@@ -143,7 +147,7 @@ class State:
         self.batch: Batch = record.batch if record is not None else Batch(0)
         self.sites: Sites | None = record.sites if record is not None else None
         self.share = record.share if record is not None else 0.0
-        self.skip = 0
+        self.next_followed = 0
         self.followed: set[str] = set()
         self.followed_hashes: set[int] = set()
         self.base: tuple[int, ...] = (0,) * len(COUNTERS)
@@ -153,7 +157,7 @@ class State:
     def _hold(self, ledger: Ledger) -> None:
         self.ledger = ledger
         self.written, self.shares = ledger.charges, ledger.shares  # the hooks look into them on the way
-        self.setter = 0 if ledger.weigher is None else WEIGHED
+        self.setter = self.resting = 0 if ledger.weigher is None else WEIGHED
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[object, ...]]:
         # A pickle must load where cachescope isn't installed: the state becomes None, and the copy is met anew.
@@ -221,12 +225,17 @@ class State:
             self.resized_bytes += grown
             self.live_bytes += grown
             kind = b.REPLACED
+        self.mark_peak()
+        self.note(kind, key, size + guess)
+
+    def mark_peak(self) -> None:
+        """Note the highest value: on every set while all entries are followed, else on followed ones, and before a fall."""
         if self.live_bytes > self.peak_bytes:
             self.peak_bytes = self.live_bytes
-        self.note(kind, key, size + guess)
 
     def commit_removal(self, key: Hashable, value: object, cause: int) -> None:
         """An entry left, for *cause* (a value of :class:`~cachescope.core.events.Removal`)."""
+        self.mark_peak()
         size, guess = self.ledger.discharge(key, value, cause)
         if cause == b.EVICTED:
             self.evictions += 1
@@ -291,15 +300,16 @@ class State:
     def begin(self, key: Hashable, size: int) -> None:
         """A new entry whose turn it is to be followed; draws which one is next.
 
-        Entries are followed with probability ``share``, each one decided when it is set, by gaps of random length: a
-        countdown costs the hooks a quarter of what hashing and comparing would.
+        Entries are followed with probability ``share``, each one decided when it is set, by gaps of random length:
+        comparing a counter costs the hooks a quarter of what hashing the key would.
         """
         share = self.share
         if share < 1.0:
             if share <= 0.0:
-                self.skip = 1 << 30
+                self.next_followed = self.sets + (1 << 30)
                 return
-            self.skip = int(_log(1.0 - _random()) / _log1p(-share))
+            self.next_followed = self.sets + int(_log(1.0 - _random()) / _log1p(-share))
+        self.mark_peak()
         batch = self.batch
         if len(batch.events) >= batch.limit:
             batch.dropped += 1
@@ -318,9 +328,7 @@ class State:
     def note(self, kind: int, key: Hashable, size: int) -> None:
         """Hand in an event of an entry, if it is followed; a set decides whether it will be."""
         if kind == b.SET:
-            if self.skip > 0:
-                self.skip -= 1
-            else:
+            if self.sets > self.next_followed:
                 self.begin(key, size)
             return
         key_hash = hash(key)
@@ -386,6 +394,10 @@ class State:
 
         Between reading a slot and deleting it nothing is called, so no other thread's increment is lost.
         """
+        if self.resting != WEIGHED:
+            self.resting = UP
+            if self.setter == 0:
+                self.setter = UP
         try:
             hits = self.hits
             del self.hits

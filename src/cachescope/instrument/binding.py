@@ -23,6 +23,7 @@ from cachescope.instrument.naming import Origin, adopted_origin, origin_of
 INERT = State(0, None, None, Ledger(Sizer(), SizingBudget(0.0)))
 """The state of objects that nobody profiles now: its hooks only call the original."""
 INERT.busy[RETIRED] = True
+INERT.hide()
 
 
 class Home:

@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cachescope.adapters.contract import Adapter
+from cachescope.core.hooks import BEHIND
 
 _FLAT = {
     "__getitem__": "lookup_flat",
@@ -95,10 +96,10 @@ class MappingsAdapter(Adapter):
         for method, kind in table.items():
             original = getattr(cls, method)
             owner = next(c for c in cls.__mro__ if method in vars(c))
-            if owner in _EXACT:
-                original = _ior_behind if method == "__ior__" else _behind(original)
-            elif method == "__ior__":
+            if method == "__ior__":
                 original = _ior_behind
+            elif issubclass(cls, dict):  # methods written in C refuse a proxy, also those that a subclass calls by super()
+                original = _behind(original)
             methods[method] = (kind, original)
         return methods
 
@@ -123,6 +124,8 @@ def _behind(method: Any) -> Any:
 
     original.__name__ = method.__name__
     original.__doc__ = method.__doc__
+    original.__wrapped__ = method  # type: ignore[attr-defined]  # its signature
+    setattr(original, BEHIND, True)
     return original
 
 

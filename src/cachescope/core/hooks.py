@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import functools
 import sys
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from threading import get_ident
 from types import FunctionType
@@ -51,6 +52,7 @@ from cachescope.core.state import (
     SET,
     SET_OPEN,
     SETDEFAULT,
+    UP,
     UPDATE,
     Frame,
     State,
@@ -392,9 +394,10 @@ def _set(original: Any, meet: Meet) -> Hook:
         try:
             state = self._self_cachescope
             data = state.data
-            if key in data or state.setter:
-                return _cold_set(original, self, key, value, meet)
+            taken = key in data or state.setter
         except BaseException:  # met for the first time; or unhashable, or __hash__ or __eq__ raised
+            taken = True
+        if taken:
             return _cold_set(original, self, key, value, meet)
         state.setter = ident  # nothing was called since it was seen free: no other thread came between
         try:
@@ -526,6 +529,7 @@ def _settle_set(state: State, self: Any, key: Any, old: Any, value: Any, frame: 
 @_kind("set_open")
 def _set_open(original: Any, meet: Meet) -> Hook:
     """``__setitem__`` as a user's class overrides it; if the library's own runs inside, that one commits."""
+    behind = getattr(original, BEHIND, False)
 
     def __setitem__(self: Any, key: Any, value: Any, *args: Any, **kwargs: Any) -> Any:
         state = owned_state(self, meet)
@@ -535,6 +539,7 @@ def _set_open(original: Any, meet: Meet) -> Hook:
         old = peek_or_refuse(state, self, key)
         if old is REFUSED:
             return original(self, key, value, *args, **kwargs)
+        victim = _next_victim(state, self) if behind else None
         mine = state.push(SET_OPEN, key, b.EVICTED)
         try:
             result = original(self, key, value, *args, **kwargs)
@@ -543,10 +548,35 @@ def _set_open(original: Any, meet: Meet) -> Hook:
             if not mine[COMMITTED]:
                 _settle_open_set(state, self, key, MISSING if mine[OWN_KEY_LEFT] else old, value)
             _mark_setters(frame)
+            if victim is not None:
+                _settle_victim(state, self, frame, victim)
             _settle_unseen(state, self, frame, b.EVICTED)
         return result
 
     return __setitem__
+
+
+BEHIND = "_cachescope_behind"
+"""Set on functions that run a method on what a proxy stands for, so that nothing it calls is seen."""
+
+
+def _next_victim(state: State, self: Any) -> tuple[Any, Any] | None:
+    data = self.__wrapped__ if state.data is None else state.data
+    try:
+        key = next(OrderedDict.__iter__(data) if isinstance(data, OrderedDict) else dict.__iter__(data))
+        return key, dict.__getitem__(data, key)
+    except Exception:  # it is empty, or another thread changed it
+        return None
+
+
+def _settle_victim(state: State, self: Any, frame: Frame | None, victim: tuple[Any, Any]) -> None:
+    """The entry that was the oldest before a set: has it been evicted?"""
+    try:
+        data: Any = self if state.data is None else state.data
+        if frame is None and dict.__len__(data) < state.entries and peek(state, self, victim[0]) is MISSING:
+            state.commit_removal(victim[0], victim[1], b.EVICTED)
+    except Exception as error:
+        swallow("victim", error)
 
 
 def _settle_unseen(state: State, self: Any, frame: Frame | None, cause: int) -> None:
@@ -635,9 +665,9 @@ def _delete(original: Any, meet: Meet) -> Hook:
             state = self._self_cachescope
             value = state.data[key]
             setter = state.setter
-            if setter and setter != get_ident():
-                return _cold_delete(original, self, key, meet)
         except BaseException:  # met for the first time, not there, or unhashable, or __hash__ or __eq__ raised
+            setter = UP
+        if setter and setter != get_ident():
             return _cold_delete(original, self, key, meet)
         try:
             original(self, key)

@@ -667,7 +667,7 @@ def _delete(original: Any, meet: Meet) -> Hook:
             setter = state.setter
         except BaseException:  # met for the first time, not there, or unhashable, or __hash__ or __eq__ raised
             setter = UP
-        if setter and setter != get_ident():
+        if setter and (setter != get_ident() or state.resting):
             return _cold_delete(original, self, key, meet)
         try:
             original(self, key)

@@ -793,7 +793,7 @@ def test_home_made_cache_beside_a_bare_twin_gives_the_same_results_and_exact_fig
         assert profile.net_memory_bytes == charge_of(entries)
     else:
         assert profile.current_entries == len(twin._rows)
-        assert profile.net_memory_bytes == charge_of({key: value for key, value in twin._rows})
+        assert profile.net_memory_bytes == charge_of(dict(twin._rows))
     if case not in ("ordered dict", "mapping"):
         assert (profile.hits, profile.misses) == (twin.hits, twin.misses)
     assert profile.total_evictions == twin.evicted
@@ -1028,9 +1028,13 @@ def test_operations_name_what_cannot_be_guessed(profiler: CacheMemoryProfiler) -
             how=how,
             profiler=profiler,
             operations={
-                "bring": "get", "take_in": "set", "chuck": "delete", "forget_everything": "clear", "bring_all": "get_batch",
+                "bring": "get",
+                "take_in": "set",
+                "chuck": "delete",
+                "forget_everything": "clear",
+                "bring_all": "get_batch",
             },
-        )  # fmt: skip
+        )
         cache.take_in("a", "x" * 30)
         cache.take_in(what="b", thing="y" * 30)
         assert cache.bring_all(["a", "b", "c"]) == ["x" * 30, "y" * 30, None]

@@ -1,28 +1,30 @@
 """Home-made caches, sync and async, and mutable mappings written in Python: whatever no other adapter knows.
 
-A class is taken for a cache by what its methods are called and take: one that looks a key up and one that stores a value
-under a key must be there (``get`` and ``set``, ``fetch`` and ``put``, …). ``operations=`` says it for other names.
+A class is taken for a cache by what its methods are called and take: one that looks a key up and one that stores a
+value under a key must be there (``get`` and ``set``, ``fetch`` and ``put``, …). ``operations=`` says it for others.
 
-Sees: hits, misses, sets, replacements, deletes, clears, batches, loading look-ups; evictions and expirations, also those on
-an inner dict (``self._d.popitem()``), of which the cause is:
+Sees: hits, misses, sets, replacements, deletes, clears, batches, loading look-ups; evictions and expirations, also
+those on an inner dict (``self._d.popitem()``), of which the cause is:
 
-* cleared inside ``clear``/``reset``/``flush``; expired inside ``expire``/``cleanup``/``sweep`` and the like, and when a
-  look-up drops its own key; evicted inside a set, ``evict`` or a loading look-up of another key;
-* outside every call, such as a sweeper on the raw dict: expired if the class knows of times (a parameter or attribute named
-  after them), else deleted.
+* cleared inside ``clear``, ``reset``, ``flush``; expired inside ``expire``, ``cleanup``, ``sweep`` and the like, and
+  when a look-up drops its own key; evicted inside a set, ``evict``, or a loading look-up of another key;
+* outside every call, such as by a sweeper on the raw dict: expired if the class knows of times (a parameter or an
+  attribute is named after them), else deleted.
 
-Where the entries are: an attribute that is a dict (or holds a cache with one), found from the side; of several the one that
-a value just set is found in. What is sized is what it holds: a wrapper ``(value, expires)`` with its value. Without such a
-dict the calls tell: what was stored and not removed is held, and a result other than None is a hit.
+Where the entries are: an attribute that is a dict (or holds a cache with one), found from the side; of several the one
+that a value just set is found in. What is sized is what it holds: a wrapper ``(value, expires)`` with its value, a
+link of a chain without its neighbours. Without such a dict the calls tell: what was stored and not removed is held, and
+a result other than None is a hit.
 
 Does not see:
 
-* which entries left, when they were at neither end of the mapping and it is large: they are counted at once, their bytes
-  follow with the next beat of the background thread or question;
+* which entries left, when they were at neither end of the mapping and it is large: they are counted at once, their
+  bytes follow with the next beat of the background thread or the next question;
+* an entry that came and left within one call of a batch that goes past the class's own methods;
 * a stored None that is ignored because it expired: it counts as a hit;
-* methods set on the object itself, static and class methods, generators; ``in`` and ``dict(cache)`` are no look-ups and n
-  look-ups;
-* a replaced value under keys that the class makes of its callers' in a way that can't be repeated, until the next question.
+* methods set on the object itself, static and class methods, generators; ``dict(cache)`` is n look-ups;
+* under keys that the class makes of its callers' in a way that can't be repeated: a replacement's bytes, until the next
+  question, and look-ups of what nobody has set since: the result tells.
 """
 
 from __future__ import annotations
@@ -30,14 +32,14 @@ from __future__ import annotations
 import inspect
 import sys
 from collections import OrderedDict, UserDict, defaultdict, deque
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from difflib import get_close_matches
 from types import FunctionType, MemberDescriptorType, ModuleType
 from typing import Any
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from cachescope.adapters.contract import Adapter
-from cachescope.core import open_hooks
+from cachescope.core import open_frames, open_hooks  # noqa: F401  # importing the hooks makes their kinds
 from cachescope.core.charging import Ledger, SizingBudget, Weigher
 from cachescope.core.errors import ConfigurationError
 from cachescope.core.open_keys import Place, bare
@@ -278,7 +280,7 @@ class HomemadeAdapter(Adapter):
     name = "homemade"
     order = 90
     cannot_see = (
-        "at once, the bytes of an entry that left an inner dict from its middle: they follow with the next beat or question",
+        "at once, the bytes of an entry that left an inner dict from its middle: they follow with the next beat",
         "a stored None that is ignored because it has expired: it counts as a hit",
         "methods set on the object itself, static and class methods, generators",
     )
@@ -348,13 +350,14 @@ class HomemadeAdapter(Adapter):
             base = next((c for c in cls.__mro__ if c.__module__ in ("builtins", "collections")), object)
             if base not in _CONTAINERS:
                 continue
-            total += base.__sizeof__(value) - _CONTAINERS[base]
+            sizeof, empty = _CONTAINERS[base]
+            total += sizeof(value) - empty
             if issubclass(cls, dict) and value is not entries:
                 some = next(iter(dict.values(value)), None)
                 if type(some) is float:
                     total += 24 * dict.__len__(value)
         if entries is not None and len(place[0].names) > 1:
-            total += dict.__sizeof__(entries) - _CONTAINERS[dict]
+            total += dict.__sizeof__(entries) - {}.__sizeof__()
         return max(0, total)
 
     def limits(self, obj: Any) -> tuple[float | None, float | None]:
@@ -406,8 +409,8 @@ def with_operations(obj: Any, operations: Mapping[str, str]) -> Adapter:
     for method, operation in operations.items():
         if not isinstance(operation, str) or operation not in OPERATIONS:
             raise ConfigurationError(
-                f"operations: {method!r}: {operation!r} is no operation; {_near(operation, OPERATIONS)}expected one of: "
-                f"{', '.join(OPERATIONS)}"
+                f"operations: {method!r}: {operation!r} is no operation; {_near(operation, OPERATIONS)}expected one "
+                f"of: {', '.join(OPERATIONS)}"
             )
         if not isinstance(method, str) or method not in methods:
             raise ConfigurationError(
@@ -483,7 +486,7 @@ def _takes(kind: str, name: str, function: Any) -> bool:
         fits = len(positional) >= 2 or name.strip("_").startswith("get_or") or name == "setdefault"
         return bool(required) and fits and first not in _NO_KEYS and (name.strip("_") != "load" or len(required) >= 2)
     if kind in ("open_lookup", "open_pop"):
-        return len(required) == 1 + (first in open_hooks.NAMESPACE_NAMES) and first not in _NO_KEYS
+        return len(required) == 1 + (first in open_frames.NAMESPACE_NAMES) and first not in _NO_KEYS
     if kind == "open_delete":
         if name.strip("_") in ("expire", "evict", "invalidate") and not required and not various:
             return False
@@ -513,9 +516,15 @@ def _knows_times(obj: Any) -> bool:
 
 # Looking from the side
 
-_CONTAINERS: dict[type, int] = {
-    cls: cls.__sizeof__(cls()) for cls in (dict, OrderedDict, defaultdict, list, set, deque)
+_CONTAINERS: dict[type, tuple[Callable[[Any], int], int]] = {
+    dict: (dict.__sizeof__, {}.__sizeof__()),
+    OrderedDict: (OrderedDict.__sizeof__, OrderedDict[Any, Any]().__sizeof__()),
+    defaultdict: (defaultdict.__sizeof__, {}.__sizeof__()),
+    list: (list.__sizeof__, [].__sizeof__()),
+    set: (set.__sizeof__, set[Any]().__sizeof__()),
+    deque: (deque.__sizeof__, deque[Any]().__sizeof__()),
 }
+"""How much each takes, and how much of that an empty one does."""
 
 
 def _attributes(obj: Any) -> dict[str, Any]:

@@ -100,8 +100,8 @@ Transform = Callable[[Any], Any]
 class KeyTransforms:
     """What was learnt of a cache that keeps its entries under other keys than its callers use.
 
-    Ways of making keys (lower case, a prefix, the text of a number, a tuple around it) are found from pairs that were seen,
-    and kept while they hold; for others, such as hashes, the pairs themselves are remembered, up to a limit.
+    Ways of making keys (lower case, a prefix, the text of a number, a tuple around it) are found from pairs that were
+    seen, and kept while they hold; for others, such as hashes, the pairs themselves are remembered, up to a limit.
     """
 
     __slots__ = ("aliases", "known", "trusted", "ways")

@@ -15,7 +15,7 @@ from cachescope.core.sizing import Sizer, proxy_bytes
 from cachescope.core.state import MISSING, State
 
 if TYPE_CHECKING:
-    from cachescope.core.open_hooks import Frame
+    from cachescope.core.open_frames import Frame
 
 SMALL = 64
 """A ledger of so many entries is looked through at once when an entry left unseen."""
@@ -159,7 +159,7 @@ class OpenLedger(Ledger):
             if share is None:
                 share_id = id(held)
                 self.shares[share_id] = [1, size, proxy, [key]]  # type: ignore[list-item]
-            elif census or any(other != key and dict.get(data, other, MISSING) is held for other in share[3][-4:]):
+            elif data is None or any(other != key and dict.get(data, other) is held for other in share[3][-4:]):
                 share_id = id(held)
                 share[0] += 1
                 share[3].append(key)
@@ -301,7 +301,7 @@ class OpenLedger(Ledger):
             for key in known:
                 parts = self.charges.get(key)
                 value = dict.get(data, key, MISSING)
-                if parts is not None and value is not MISSING and parts[4] != id(value):
+                if parts is not None and value is not MISSING and _differs(key, value, parts):
                     put(state, self, key, value, MISSING, False, replaced=False)
         if not self.flying:
             self.parted = [0, 0, 0, 0]
@@ -534,6 +534,13 @@ def settle_drift(
     if extra > 0:
         state.sets += extra
         ledger.unmeasured += extra
+
+
+def _differs(key: Any, held: Any, parts: Parts) -> bool:
+    """Whether something else is held than was charged; an address may have been used again."""
+    if parts[4] != id(held):
+        return True
+    return parts[3] is None and not parts[2] and 0 <= simple_bytes(key) != parts[0] - max(0, simple_bytes(held))
 
 
 def _some(keys: Iterable[Any], most: int | None) -> list[Any]:

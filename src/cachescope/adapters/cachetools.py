@@ -33,7 +33,7 @@ from collections.abc import Iterator, Mapping
 from types import FunctionType
 from typing import Any
 
-from cachescope.adapters.contract import THROUGH, Adapter, Patch
+from cachescope.adapters.contract import THROUGH, Adapter, Patch, through
 from cachescope.core import hooks, sites
 
 HOOKED = {
@@ -63,14 +63,6 @@ _TABLES = ("data", "size", "order", "links", "items", "index", "keys", "counter"
 """Attributes of the library's classes that grow with the entries, less the mangling. They are asked for one by one:
 touching an instance's ``__dict__`` would make one for it, and slow every access to the cache down."""
 _EMPTY_BYTES = {kind: kind().__sizeof__() for kind in (dict, OrderedDict, list, Counter)}
-_OF_THE_OBJECT = frozenset(
-    f"__{name}__"
-    for name in (
-        "init new del repr eq ne hash getattribute getattr setattr delattr dir sizeof format init_subclass "
-        "subclasshook class_getitem reduce reduce_ex getstate setstate copy deepcopy"
-    ).split()
-)
-"""Methods that a proxy leaves to what it stands for; all others run with the proxy as ``self``."""
 _LINK_BYTES = 72 + 16
 """A link of the time-aware and LFU caches: five slots and a GC header."""
 
@@ -151,10 +143,7 @@ class CachetoolsAdapter(Adapter):
         cls = type(obj)
         table = self.in_place(obj) or {}
         methods: dict[str, tuple[str, Any]] = {m: (kind, getattr(cls, m)) for m, kind in table.items() if m not in LIFE}
-        for owner in reversed(cls.__mro__[:-1]):
-            for name, held in vars(owner).items():
-                if isinstance(held, (FunctionType, property)) and name not in table and name not in _OF_THE_OBJECT:
-                    methods[name] = (THROUGH, held)
+        methods.update(through(cls, table))
         shown = cls.__repr__ if cls.__str__ is object.__str__ else cls.__str__
         methods["__str__"] = (THROUGH, shown)
         return methods

@@ -8,8 +8,9 @@ entry point group ``cachescope.adapters``; ``cachescope.testing`` has the confor
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from importlib.metadata import entry_points
+from types import FunctionType
 from typing import Any, NamedTuple
 
 from cachescope.core.faults import swallow
@@ -20,6 +21,25 @@ _log = logging.getLogger("cachescope")
 
 THROUGH = "through"
 """The kind of a proxy's method (or property) that is no operation, but may call some on ``self``: it isn't hooked."""
+
+
+_OF_THE_OBJECT = frozenset(
+    f"__{name}__"
+    for name in (
+        "init new del repr str eq ne hash getattribute getattr setattr delattr dir sizeof format init_subclass "
+        "subclasshook class_getitem reduce reduce_ex getstate setstate copy deepcopy"
+    ).split()
+)
+
+
+def through(cls: type, hooked: Container[str]) -> dict[str, tuple[str, Any]]:
+    """The methods and properties of a class in Python that a proxy runs with itself as ``self``, without a hook."""
+    methods: dict[str, tuple[str, Any]] = {}
+    for owner in reversed(cls.__mro__[:-1]):
+        for name, held in vars(owner).items():
+            if isinstance(held, (FunctionType, property)) and name not in hooked and name not in _OF_THE_OBJECT:
+                methods[name] = (THROUGH, held)
+    return methods
 
 
 class Patch(NamedTuple):

@@ -17,7 +17,7 @@ from collections import OrderedDict, UserDict, defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-from cachescope.adapters.contract import Adapter
+from cachescope.adapters.contract import Adapter, through
 from cachescope.core.hooks import BEHIND
 
 _FLAT = {
@@ -97,10 +97,12 @@ class MappingsAdapter(Adapter):
             original = getattr(cls, method)
             owner = next(c for c in cls.__mro__ if method in vars(c))
             if method == "__ior__":
-                original = _ior_behind
+                original = _in_place_behind(original)
             elif issubclass(cls, dict):  # methods written in C refuse a proxy, also those that a subclass calls by super()
                 original = _behind(original)
             methods[method] = (kind, original)
+        if not issubclass(cls, dict):
+            methods.update(through(cls, table))
         return methods
 
     def entries(self, obj: Any) -> Mapping[Any, Any] | None:
@@ -129,10 +131,14 @@ def _behind(method: Any) -> Any:
     return original
 
 
-def _ior_behind(self: Any, other: Any) -> Any:
-    inner = self.__wrapped__
-    inner |= other
-    return self
+def _in_place_behind(method: Any) -> Any:
+    def __ior__(self: Any, value: Any, /) -> Any:
+        result = method(self.__wrapped__, value)
+        return self if result is self.__wrapped__ else result
+
+    __ior__.__doc__ = method.__doc__
+    __ior__.__wrapped__ = method  # type: ignore[attr-defined]  # its signature
+    return __ior__
 
 
 ADAPTER = MappingsAdapter()

@@ -65,6 +65,8 @@ Meet = Callable[[Any], State]
 _dict_get = dict.get
 _getrefcount = sys.getrefcount
 _LEAVES = frozenset((str, bytes))
+GIVEN = OWN_KEY_LEFT + 1
+"""A column that only frames of open sets and updates have: the value, or the keys, that they were given."""
 _SEARCHED = 10_000
 """Entries among which a value is looked for that was stored past all hooks."""
 _INNER = frozenset((SET, POPITEM, EXPIRE, CLEAR, LOOKUP))
@@ -339,11 +341,15 @@ def _lookup_default(original: Any, meet: Meet) -> Hook:
         if old is REFUSED:
             return original(self, key)
         try:
-            return original(self, key)
-        finally:
-            _count_lookup(state, key, old is not MISSING)
-            if old is MISSING:
-                _settle_open_set(state, self, key, old)
+            value = original(self, key)
+        except BaseException as error:
+            if isinstance(error, KeyError):
+                _count_lookup(state, key, False)
+            raise
+        _count_lookup(state, key, old is not MISSING)
+        if old is MISSING and peek(state, self, key) is not MISSING:
+            _settle_open_set(state, self, key, old, value)
+        return value
 
     return __getitem__
 
@@ -473,9 +479,11 @@ def _nested_set(state: State, original: Any, self: Any, key: Any, value: Any) ->
         if state.record is not None:
             _settle_failed_set(state, state.data if state.data is not None else self, key, old, mine[OWN_KEY_LEFT])
         raise
-    state.pop(mine)
-    _mark_setters(frame)
-    _settle_set(state, self, key, old, value, mine)
+    try:  # still in its frame, so that nobody takes it for a set that no hook has seen
+        _mark_setters(frame, key, value)
+        _settle_set(state, self, key, old, value, mine)
+    finally:
+        state.pop(mine)
     return result
 
 
@@ -503,11 +511,17 @@ def _key_being_set(self: Any) -> Any:
     return MISSING
 
 
-def _mark_setters(frame: Frame | None) -> None:
-    """Tell the sets around that one of them was committed; what a loader inside a look-up sets is not theirs."""
+def _mark_setters(frame: Frame | None, key: Any, value: Any) -> None:
+    """Tell the sets around that this one was theirs: it has their key, or their value under a key of another form.
+
+    What a loader inside a look-up sets is not theirs, nor what a callback sets in the middle of them.
+    """
     while frame is not None and frame[OP] not in (LOOKUP, GET, LOADING):
-        if frame[OP] in _SETTING:
-            frame[COMMITTED] += 1
+        if frame[OP] in _SETTING and frame is not NEW_SET:
+            given = frame[GIVEN] if len(frame) > GIVEN else MISSING
+            theirs = key in given if frame[OP] == UPDATE else given is value
+            if theirs or frame[KEY] is key or frame[KEY] == key:
+                frame[COMMITTED] += 1
         frame = frame[PARENT]
 
 
@@ -534,20 +548,21 @@ def _set_open(original: Any, meet: Meet) -> Hook:
     def __setitem__(self: Any, key: Any, value: Any, *args: Any, **kwargs: Any) -> Any:
         state = owned_state(self, meet)
         frame = state.frame()
-        if RETIRED in state.busy or (frame is not None and frame[OP] in (SET, SET_OPEN)):
+        if RETIRED in state.busy or (frame is not None and _is_being_set(frame, self, key)):
             return original(self, key, value, *args, **kwargs)
         old = peek_or_refuse(state, self, key)
         if old is REFUSED:
             return original(self, key, value, *args, **kwargs)
         victim = _next_victim(state, self) if behind else None
         mine = state.push(SET_OPEN, key, b.EVICTED)
+        mine.append(value)
         try:
             result = original(self, key, value, *args, **kwargs)
         finally:
-            state.pop(mine)
             if not mine[COMMITTED]:
                 _settle_open_set(state, self, key, MISSING if mine[OWN_KEY_LEFT] else old, value)
-            _mark_setters(frame)
+            state.pop(mine)
+            _mark_setters(frame, key, value)
             if victim is not None:
                 _settle_victim(state, self, frame, victim)
             _settle_unseen(state, self, frame, b.EVICTED)
@@ -581,7 +596,7 @@ def _settle_victim(state: State, self: Any, frame: Frame | None, victim: tuple[A
 
 def _settle_unseen(state: State, self: Any, frame: Frame | None, cause: int) -> None:
     """The outermost operation is over: has anything left past all hooks, as behind a proxy or under another key?"""
-    if frame is not None or state.setter or state.record is None or any(what != ARMED for what in state.busy):
+    if frame is not None or state.record is None or not _is_alone(state):
         return
     data = self if state.data is None else state.data
     try:
@@ -605,10 +620,18 @@ def _settle_open_set(state: State, self: Any, key: Any, old: Any, value: Any = M
         swallow("set", error)
 
 
+def _is_alone(state: State) -> bool:
+    """Whether no other thread is inside the object, with a change that it has made and not yet committed."""
+    ident = get_ident()
+    return (state.setter <= 0 or state.setter == ident) and all(what in (ARMED, ident) for what in list(state.busy))
+
+
 def _find_stored_elsewhere(state: State, self: Any, value: Any) -> None:
     """An overriding set stored under another key (lower case, a prefix, …): the newest one, or one that was there."""
     data = self if state.data is None else state.data
     size = dict.__len__(data)
+    if not _is_alone(state):
+        return
     if size > state.entries:
         key = next(dict.__reversed__(data))
         state.commit_set(key, _dict_get(data, key, MISSING), MISSING, False)
@@ -944,13 +967,14 @@ def _update(original: Any, meet: Meet) -> Hook:
         except Exception:
             return original(self, *args, **kwargs)
         mine = state.push(UPDATE, None, b.EVICTED)
+        mine.append(before)
         try:
             return original(self, *args, **kwargs)
         finally:
-            state.pop(mine)
             if not mine[COMMITTED]:
                 for key, old in before.items():
                     _settle_open_set(state, self, key, old)
+            state.pop(mine)
 
     return update
 

@@ -43,6 +43,8 @@ class CacheProxy(wrapt.ObjectProxy):  # type: ignore[misc]  # wrapt's stubs make
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         # A pickle holds the bare cache, and loads where cachescope isn't installed.
+        if type(self.__wrapped__) is dict:  # pickle knows it by its type, and old protocols don't otherwise
+            return dict, (), None, None, iter(list(self.__wrapped__.items()))
         return self.__wrapped__.__reduce_ex__(protocol)
 
     def _self_twin(self, duplicate: Any) -> Any:

@@ -70,6 +70,7 @@ _KIND_NAMES = {
     "open_set_many": SET_MANY,
     "open_delete_many": DELETE_MANY,
 }
+_NEVER_AWAITED = frozenset((type(None), str, bytes, int, float, bool, dict, list, tuple, set))
 _getattribute = object.__getattribute__
 _dict_get = dict.get
 _dict_len = dict.__len__
@@ -113,7 +114,11 @@ def _hook(plan: Plan, original: Any, meet: Meet) -> Hook:
         except BaseException as error:
             end_call(frame, self, args, kwargs, MISSING, error)
             raise
-        if hasattr(type(result), "__await__") and not _is_the_value(frame, result):
+        if (
+            type(result) not in _NEVER_AWAITED
+            and hasattr(type(result), "__await__")
+            and not _is_the_value(frame, result)
+        ):
             return _when_done(frame, self, args, kwargs, result)
         end_call(frame, self, args, kwargs, result, None)
         return result
@@ -142,7 +147,13 @@ def _lookup_hook(plan: Plan, original: Any, meet: Meet) -> Hook:
             state = meet(self)
         ledger = state.ledger
         try:
-            if 1 <= len(args) <= most and not kwargs and not state.busy and ledger.idle and outside():
+            if (
+                1 <= len(args) <= most
+                and not kwargs
+                and not state.busy
+                and ledger.idle
+                and (frames.get() is None or outside())
+            ):
                 data = state.data
                 obj = self.__wrapped__ if issubclass(type(self), _Proxy) else self
                 if (
@@ -172,7 +183,11 @@ def _lookup_hook(plan: Plan, original: Any, meet: Meet) -> Hook:
         except BaseException as error:
             end_call(frame, self, args, kwargs, MISSING, error)
             raise
-        if hasattr(type(result), "__await__") and not _is_the_value(frame, result):
+        if (
+            type(result) not in _NEVER_AWAITED
+            and hasattr(type(result), "__await__")
+            and not _is_the_value(frame, result)
+        ):
             return _when_done(frame, self, args, kwargs, result)
         if quick:
             try:
@@ -215,7 +230,13 @@ def _set_hook(plan: Plan, original: Any, meet: Meet) -> Hook:
             state = meet(self)
         ledger = state.ledger
         try:
-            if len(args) == 2 and not kwargs and RETIRED not in state.busy and ledger.idle and outside():
+            if (
+                len(args) == 2
+                and not kwargs
+                and RETIRED not in state.busy
+                and ledger.idle
+                and (frames.get() is None or outside())
+            ):
                 data = state.data
                 obj = self.__wrapped__ if issubclass(type(self), _Proxy) else self
                 if (
@@ -257,7 +278,7 @@ def _set_hook(plan: Plan, original: Any, meet: Meet) -> Hook:
         except BaseException as error:
             end_call(frame, self, args, kwargs, MISSING, error)
             raise
-        if hasattr(type(result), "__await__"):
+        if type(result) not in _NEVER_AWAITED and hasattr(type(result), "__await__"):
             return _when_done(frame, self, args, kwargs, result)
         if quick:
             try:

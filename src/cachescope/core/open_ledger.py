@@ -183,6 +183,8 @@ class OpenLedger(Ledger):
     def release(self, parts: Parts, cause: int) -> tuple[int, int]:
         """Free a charge: ``(bytes, guess)``."""
         own, proxy, share_id, cls, _ = parts
+        if not share_id and cls is None:
+            return own, 0
         size = 0
         if share_id:
             share = self.shares.get(share_id)
@@ -301,12 +303,22 @@ class OpenLedger(Ledger):
             for key in known:
                 parts = self.charges.get(key)
                 value = dict.get(data, key, MISSING)
-                if parts is not None and value is not MISSING and _differs(key, value, parts):
+                if parts is not None and value is not MISSING and self._differs(key, value, parts):
                     put(state, self, key, value, MISSING, False, replaced=False)
         if not self.flying:
             self.parted = [0, 0, 0, 0]
             self.lost = self.unmeasured = 0
             settle_drift(state, self, data, self.external_cause())
+
+    def _differs(self, key: Any, held: Any, parts: Parts) -> bool:
+        """Whether something else is held than was charged; an address may have been used again."""
+        if parts[4] != id(held):
+            return True
+        size = simple_bytes(held)
+        if size < 0 or parts[3] is not None:
+            return False
+        share = self.shares.get(parts[2])
+        return share[1] != size if share is not None else 0 <= simple_bytes(key) != parts[0] - size
 
     def external_cause(self) -> int:
         """Why an entry goes outside every call that we see: it expired, if the class knows of such a thing."""
@@ -346,16 +358,25 @@ def put(
     """
     charges = ledger.charges
     old = charges.get(key)
-    if old is not None and old[4] == id(held):  # the same object again, maybe changed: its former charge goes first
-        try:
-            old = charges[key]
-            charges[key] = _CLAIMED
-        except KeyError:
-            old = None
-        if old is not None:
-            _replace(state, 0, ledger.release(old, -1)[0])
-    data: Any = state.data
-    parts, size, guess = ledger.weigh(key, held, given, suspicious, data, resize=old is not None)
+    kind = type(held)
+    size = guess = 0
+    parts = _CLAIMED
+    if (kind is str or kind is bytes) and type(key) is str and not suspicious and ledger.weigher is None:
+        size = held.__sizeof__()
+        if size < LARGE_BYTES:  # what most are: no more to it than this
+            size += key.__sizeof__()
+            parts = (size, -1, 0, None, id(held))
+    if parts is _CLAIMED:
+        if old is not None and old[4] == id(held):  # the same object, maybe changed: its former charge goes first
+            try:
+                old = charges[key]
+                charges[key] = _CLAIMED
+            except KeyError:
+                old = None
+            if old is not None:
+                _replace(state, 0, ledger.release(old, -1)[0])
+        data: Any = state.data
+        parts, size, guess = ledger.weigh(key, held, given, suspicious, data, resize=old is not None)
     if old is None and len(charges) >= LEDGER_LIMIT and key not in charges:
         _put_unwritten(state, ledger, size)
         return
@@ -367,7 +388,7 @@ def put(
                 ledger.unmeasured -= 1
             else:
                 state.sets += 1
-            kind = b.SET
+            event = b.SET
             break
         try:
             other = charges[key]
@@ -377,10 +398,12 @@ def put(
         _replace(state, size, ledger.release(other, -1)[0])
         if replaced:
             state.replacements += 1
-        kind = b.REPLACED
+        event = b.REPLACED
         break
-    _peak(state)
-    state.note(kind, key, size + guess)
+    live = state.live_bytes
+    if live > state.peak_bytes:  # noqa: PLR1730  # a call fewer
+        state.peak_bytes = live
+    state.note(event, key, size + guess)
 
 
 def _put_unwritten(state: State, ledger: OpenLedger, size: int) -> None:
@@ -534,13 +557,6 @@ def settle_drift(
     if extra > 0:
         state.sets += extra
         ledger.unmeasured += extra
-
-
-def _differs(key: Any, held: Any, parts: Parts) -> bool:
-    """Whether something else is held than was charged; an address may have been used again."""
-    if parts[4] != id(held):
-        return True
-    return parts[3] is None and not parts[2] and 0 <= simple_bytes(key) != parts[0] - max(0, simple_bytes(held))
 
 
 def _some(keys: Iterable[Any], most: int | None) -> list[Any]:

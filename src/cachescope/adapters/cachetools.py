@@ -156,15 +156,13 @@ class CachetoolsAdapter(Adapter):
     def container_bytes(self, obj: Any) -> int:
         """The dicts, orders, heaps and links that the cache keeps beside its entries."""
         total = 0
-        for cls in type(obj).__mro__:
-            if not is_stock(cls):
-                continue
+        for name in {cls.__name__ for cls in type(obj).__mro__ if is_stock(cls)}:  # a made class has its base's name
             for table in _TABLES:
-                value = getattr(obj, f"_{cls.__name__}__{table}", None)
+                value = getattr(obj, f"_{name}__{table}", None)
                 kind = type(value)
                 if kind in _EMPTY_BYTES and value is not None:
                     total += kind.__sizeof__(value) - _EMPTY_BYTES[kind]
-                    if table in ("links", "items") and cls.__name__ in ("TTLCache", "TLRUCache"):
+                    if table in ("links", "items") and name in ("TTLCache", "TLRUCache"):
                         total += _LINK_BYTES * dict.__len__(value)
         return total
 
@@ -172,9 +170,7 @@ class CachetoolsAdapter(Adapter):
         """``maxsize``, and ``currsize`` when a ``getsizeof`` gives it another unit; neither is asked of the cache."""
         most = getattr(obj, "_Cache__maxsize", None)
         own = getattr(obj, "_Cache__currsize", None) if type(getattr(obj, "_Cache__size", None)) is dict else None
-        return (float(most) if isinstance(most, (int, float)) else None), (
-            float(own) if isinstance(own, (int, float)) else None
-        )
+        return finite(most), finite(own)
 
     def describe(self, cls: type) -> str:
         """``cachetools.LRUCache``, or the user's class and the library's behind it."""

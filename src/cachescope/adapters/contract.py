@@ -8,6 +8,7 @@ entry point group ``cachescope.adapters``; ``cachescope.testing`` has the confor
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Container, Iterator, Mapping
 from importlib.metadata import entry_points
 from types import FunctionType
@@ -108,6 +109,11 @@ class Adapter:
         """The class's name as reports show it."""
         module = (cls.__module__ or "").split(".")[0]
         return cls.__qualname__ if module in ("builtins", "collections", "__main__", "") else f"{module}.{cls.__qualname__}"
+
+
+def finite(limit: object) -> float | None:
+    """A limit as a number; None for what is none, and for infinity, which limits nothing."""
+    return float(limit) if isinstance(limit, (int, float)) and abs(limit) != math.inf and limit == limit else None
 
 
 _adapters: dict[str, Adapter] | None = None

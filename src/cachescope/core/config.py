@@ -82,7 +82,7 @@ class ProfilerConfig:
             variable = ENVIRONMENT_PREFIX + setting.name.upper()
             text = source.get(variable, "").strip()
             if text:
-                values[setting.name] = _parsed(setting, text, variable)
+                values[setting.name] = _checked(setting, _parsed(setting, text, variable), variable)
         values.update(overrides)
         return cls(**values)  # type: ignore[arg-type]  # checked field by field in __post_init__
 
@@ -113,27 +113,27 @@ def _parsed(setting: dataclasses.Field[object], text: str, variable: str) -> obj
     return text
 
 
-def _checked(setting: dataclasses.Field[object], value: object) -> object:
-    kind = _kind(setting)
+def _checked(setting: dataclasses.Field[object], value: object, said_as: str = "") -> object:
+    kind, name = _kind(setting), said_as or setting.name
     if kind == "ProfilingLevel":
         try:
             return ProfilingLevel.parse(value)
         except ValueError:
-            raise _refusal(setting.name, value, _allowed(setting)) from None
+            raise _refusal(name, value, _allowed(setting)) from None
     if kind == "str":
         if value is None or (isinstance(value, (str, os.PathLike)) and os.fspath(value)):
             return None if value is None else os.fspath(value)  # type: ignore[arg-type]
-        raise _refusal(setting.name, value, _allowed(setting))
+        raise _refusal(name, value, _allowed(setting))
     if kind == "bool":
         if not isinstance(value, bool):
-            raise _refusal(setting.name, value, _allowed(setting))
+            raise _refusal(name, value, _allowed(setting))
         return value
     number = (int, float) if kind == "float" else (int,)
     if not isinstance(value, number) or isinstance(value, bool) or not math.isfinite(value):
-        raise _refusal(setting.name, value, _allowed(setting))
+        raise _refusal(name, value, _allowed(setting))
     low, high = setting.metadata["low"], setting.metadata["high"]
     if (low is not None and value < low) or (high is not None and value > high):
-        raise _refusal(setting.name, value, _allowed(setting))
+        raise _refusal(name, value, _allowed(setting))
     return float(value) if kind == "float" else value
 
 

@@ -33,7 +33,7 @@ from collections.abc import Iterator, Mapping
 from types import FunctionType
 from typing import Any
 
-from cachescope.adapters.contract import THROUGH, Adapter, Patch, through
+from cachescope.adapters.contract import THROUGH, Adapter, Patch, finite, through
 from cachescope.core import hooks, sites
 
 HOOKED = {

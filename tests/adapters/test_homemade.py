@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import copy
+import hashlib
+import json
 import os
 import pickle
 import queue
@@ -13,7 +15,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import cachetools
 import pytest
@@ -994,6 +996,151 @@ def test_refused_sets_are_none(profiler: CacheMemoryProfiler) -> None:
         assert profile.total_deletions == 1
         assert profile.net_memory_bytes == charge_of(bare.cache)
         check_law(profile)
+
+
+# Where the entries are, and under which keys
+
+
+class Kept(Counted):
+    """Four dicts beside each other, none with a telling name."""
+
+    def __init__(self) -> None:
+        self.a: dict[Any, Any] = {}
+        self.b: dict[Any, Any] = {}
+        self.c: OrderedDict[Any, None] = OrderedDict()
+        self.n = {"x": 0}
+
+    def get(self, key: Any) -> Any:
+        if key in self.b:
+            self.a[key] += 1
+            return self.b[key]
+        return None
+
+    def set(self, key: Any, value: Any) -> None:
+        self.a[key], self.c[key], self.b[key] = 0, None, value
+        if len(self.b) > 100:
+            oldest = self.c.popitem(last=False)[0]
+            del self.b[oldest], self.a[oldest]
+
+    def held(self) -> dict[Any, Any]:
+        return self.b
+
+
+class Hashing(Kept):
+    """Keys that can't be made again from what was seen."""
+
+    def get(self, key: Any) -> Any:
+        return self.b.get(hashlib.md5(json.dumps(key).encode()).hexdigest())
+
+    def set(self, key: Any, value: Any) -> None:
+        self.b[hashlib.md5(json.dumps(key).encode()).hexdigest()] = value
+        if len(self.b) > 100:
+            self.b.pop(next(iter(self.b)))
+
+
+class Numbered(Kept):
+    def get(self, key: Any) -> Any:
+        return self.b.get(f"u{key}")
+
+    def set(self, key: Any, value: Any) -> None:
+        self.b[f"u{key}"] = value
+
+
+class Replacing(Kept):
+    """A new dict at each change."""
+
+    def get(self, key: Any) -> Any:
+        return self.b.get(key)
+
+    def set(self, key: Any, value: Any) -> None:
+        self.b = {**self.b, key: value}
+
+
+class Layered(Kept):
+    """The entries are two objects away."""
+
+    def __init__(self) -> None:
+        self.layer = LruCache(Clock(), capacity=30)
+
+    def get(self, key: Any) -> Any:
+        return self.layer.get(key)
+
+    def set(self, key: Any, value: Any) -> None:
+        self.layer.set(key, value)
+
+    def held(self) -> dict[Any, Any]:
+        return self.layer._data
+
+
+class OfTheClass(Kept):
+    """One dict for all objects of the class."""
+
+    shared: ClassVar[dict[Any, Any]] = {}
+
+    def __init__(self) -> None:
+        self.shared.clear()
+
+    def get(self, key: Any) -> Any:
+        return self.shared.get(key)
+
+    def set(self, key: Any, value: Any) -> None:
+        self.shared[key] = value
+
+    def held(self) -> dict[Any, Any]:
+        return self.shared
+
+
+@pytest.mark.parametrize("how", HOWS)
+@pytest.mark.parametrize("kind", [Kept, Hashing, Numbered, Replacing, Layered, OfTheClass])
+def test_entries_are_found_wherever_they_are(kind: type[Kept], how: str, profiler: CacheMemoryProfiler) -> None:
+    bare = kind()
+    cache = instrument(bare, name="c", how=how, profiler=profiler)
+    rng = random.Random(11)
+    hits = misses = 0
+    for step in range(2_000):
+        key = rng.randrange(150)
+        if rng.random() < 0.5:
+            if cache.get(key) is None:
+                misses += 1
+            else:
+                hits += 1
+        else:
+            cache.set(key, "v" * rng.randrange(200) + str(step))
+        if step % 199 == 0:
+            profile = profiler.get_cache_profile("c")
+            assert profile.current_entries == len(bare.held())
+            assert profile.net_memory_bytes == charge_of(bare.held())
+    profile = profiler.get_cache_profile("c")
+    assert (profile.hits, profile.misses) == (hits, misses)
+    check_law(profile)
+
+
+def test_key_of_two_parameters_is_one_key(profiler: CacheMemoryProfiler) -> None:
+    class Namespaced:
+        def __init__(self) -> None:
+            self.data: dict[str, Any] = {}
+
+        def get(self, namespace: str, key: str) -> Any:
+            return self.data.get(f"{namespace}:{key}")
+
+        def set(self, namespace: str, key: str, value: Any) -> None:
+            self.data[f"{namespace}:{key}"] = value
+
+        def delete(self, namespace: str, key: str) -> None:
+            self.data.pop(f"{namespace}:{key}", None)
+
+    for how in HOWS:
+        bare = Namespaced()
+        cache = instrument(bare, name=how, how=how, profiler=profiler)
+        cache.set("a", "1", "x" * 9)
+        cache.set("b", "1", "y" * 99)
+        assert cache.get("a", key="1") == "x" * 9
+        assert cache.get("c", "1") is None
+        cache.set("b", "1", "z")
+        cache.delete("a", "1")
+        profile = profiler.get_cache_profile(how)
+        assert (profile.hits, profile.misses, profile.total_allocations, profile.total_deletions) == (1, 1, 2, 1)
+        assert profile.net_memory_bytes == charge_of(bare.data)
 
 
 # Ways in and out

@@ -30,6 +30,7 @@ Does not see:
 from __future__ import annotations
 
 import inspect
+import math
 import sys
 from collections import OrderedDict, UserDict, defaultdict, deque
 from collections.abc import Callable, Mapping, MutableMapping
@@ -366,7 +367,7 @@ class HomemadeAdapter(Adapter):
         for name in _LIMITS:
             for attribute in (name, f"_{name}"):
                 most = attributes.get(attribute)
-                if isinstance(most, (int, float)) and not isinstance(most, bool) and most >= 0:
+                if isinstance(most, (int, float)) and not isinstance(most, bool) and 0 <= most < math.inf:
                     return float(most), None
         return None, None
 

@@ -170,12 +170,13 @@ def _lookup_hook(plan: Plan, original: Any, meet: Meet) -> Hook:
                     ledger.flying[1] = frame
                     frames.set(frame)
                     quick = True
-            if not quick and RETIRED not in state.busy:
+        except Exception:  # an unhashable key, or another thread was quicker: the long way knows what to do
+            frame = None
+        try:
+            if frame is None and RETIRED not in state.busy:
                 frame, args = begin_call(plan, state, self, args, kwargs)
         except Exception as fault:
-            frame = None
-            if not isinstance(fault, (TypeError, IndexError)):  # an unhashable key, or another thread took the frame
-                swallow("open hook", fault)
+            swallow("open hook", fault)
         if frame is None:
             return original(self, *args, **kwargs)
         try:
@@ -265,12 +266,13 @@ def _set_hook(plan: Plan, original: Any, meet: Meet) -> Hook:
                         frames.set(frame)
                         quick = True
                 old = MISSING if old is MISSING else None  # it is not ours to keep
-            if not quick and RETIRED not in state.busy:
+        except Exception:  # an unhashable key, or another thread was quicker: the long way knows what to do
+            frame = None
+        try:
+            if frame is None and RETIRED not in state.busy:
                 frame, args = begin_call(plan, state, self, args, kwargs)
         except Exception as fault:
-            frame = None
-            if not isinstance(fault, (TypeError, IndexError)):  # an unhashable key, or another thread took the frame
-                swallow("open hook", fault)
+            swallow("open hook", fault)
         if frame is None:
             return original(self, *args, **kwargs)
         try:

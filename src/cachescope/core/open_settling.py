@@ -39,7 +39,7 @@ from cachescope.core.open_frames import (
     frames,
     pairs,
 )
-from cachescope.core.open_keys import bare, holds, parts_of
+from cachescope.core.open_keys import Place, bare, holds, parts_of
 from cachescope.core.open_ledger import SMALL, OpenLedger, current_data, drop, newest_first, put, settle_drift
 from cachescope.core.state import ARMED, MISSING, State
 
@@ -215,6 +215,8 @@ def end_call(frame: Frame, self: Any, args: tuple[Any, ...], kwargs: dict[str, A
         settle = _SETTLE.get(frame.op)
         if settle is not None:  # else what left is found by the mapping's length
             settle(state, ledger, data, frame, parent, (args, kwargs, result, error))
+            now: Any = state.data
+            data = now if data is not None else None  # it may have turned out to be another
         if data is not None and (ledger.flying or state.entries != dict.__len__(data)):
             settle_drift(state, ledger, data, frame.cause, frame.ends, frame)
     except Exception as fault:
@@ -247,7 +249,7 @@ def _settle_set(
         return
     inner = frame.inner
     held = peek_at(data, inner)
-    if not ledger.sure and held is not MISSING:
+    if not ledger.sure:
         data = _gather_evidence(state, ledger, data, inner, frame.given)
         held = peek_at(data, inner)
     if held is MISSING and not ledger.has(inner):
@@ -317,20 +319,45 @@ def _tell(parent: Frame | None, inner: Any) -> None:
 
 def _gather_evidence(state: State, ledger: OpenLedger, data: dict[Any, Any], inner: Any, given: Any) -> dict[Any, Any]:
     """Of several dicts, the one in which a value just set is found holds the entries."""
-    if len(ledger.places) == 1 or (given is not MISSING and holds(peek_at(data, inner), given)):
-        ledger.sure = len(ledger.places) == 1 or not _is_commonplace(given)
+    if len(ledger.places) == 1:
+        ledger.sure = True
         return data
     target = state.target()
-    if target is None or given is MISSING or _is_commonplace(given):
+    if target is None or given is MISSING:
+        return data
+    telling = not _is_commonplace(given)
+    if telling and _has_just_got(data, inner, given):
+        ledger.sure = True
         return data
     obj = bare(target)
-    for place in ledger.places:
-        other = place.find(obj)
-        if other is not None and other is not data and holds(peek_at(other, inner), given):
-            ledger.place, ledger.sure = place, True
-            ledger.boundary = ledger.boundary | {id(other)}
-            state.data = other
-            return other
+    found = [(place, other) for place in ledger.places if (other := place.find(obj)) is not None and other is not data]
+    for place, other in found:
+        if telling and _has_just_got(other, inner, given):
+            ledger.sure = True
+            return _move(state, ledger, place, other)
+    if peek_at(data, inner) is MISSING:  # stored in another form, perhaps
+        for place, other in found:
+            if peek_at(other, inner) is not MISSING:
+                return _move(state, ledger, place, other)
+    return data
+
+
+def _has_just_got(data: dict[Any, Any], inner: Any, given: Any) -> bool:
+    """Whether a dict holds the value, under the key or as its newest."""
+    if holds(peek_at(data, inner), given):
+        return True
+    try:
+        newest = next(newest_first(data), MISSING)
+    except RuntimeError:
+        return False
+    return newest is not MISSING and holds(peek_at(data, newest), given)
+
+
+def _move(state: State, ledger: OpenLedger, place: Place, data: dict[Any, Any]) -> dict[Any, Any]:
+    """The entries are there, not where they were looked for."""
+    ledger.place, ledger.stale = place, ledger.stale or bool(ledger.charges)
+    ledger.boundary |= {id(data)}
+    state.data = data
     return data
 
 

@@ -40,7 +40,7 @@ class Bounded(OrderedDict):
     def __setitem__(self, key, value):
         super().__setitem__(key, value)
         self.move_to_end(key)
-        while len(self) > 6:
+        while len(self) > 8:
             self.popitem(last=False)
 
     def __getitem__(self, key):

@@ -84,6 +84,17 @@ class MappingsAdapter(Adapter):
             table["__missing__"] = "missing_open"
         return table
 
+    def beneath(self, obj: Any) -> tuple[type, Mapping[str, str]] | None:
+        """dict, OrderedDict or defaultdict: what a subclass calls by super() is written in C."""
+        cls = type(obj)
+        exact = next((c for c in cls.__mro__ if c in _EXACT), None)
+        if exact is None or all(method not in vars(c) for c in cls.__mro__[: cls.__mro__.index(exact)] for method in _FLAT):
+            return None
+        table = {method: kind for method, kind in _FLAT.items() if hasattr(exact, method)}
+        if exact is defaultdict:
+            table["__getitem__"] = "lookup_default"
+        return exact, table
+
     def proxied(self, obj: Any) -> Mapping[str, tuple[str, Any]] | None:
         """The dict's own methods, run on the dict behind the proxy; for classes in Python, run on the proxy."""
         cls = type(obj)

@@ -480,20 +480,20 @@ def _nested_set(state: State, original: Any, self: Any, key: Any, value: Any) ->
             _settle_failed_set(state, state.data if state.data is not None else self, key, old, mine[OWN_KEY_LEFT])
         raise
     try:  # still in its frame, so that nobody takes it for a set that no hook has seen
-        _mark_setters(frame, key, value)
+        _mark_setters(state, self, frame, key, value)
         _settle_set(state, self, key, old, value, mine)
     finally:
         state.pop(mine)
     return result
 
 
-def _is_being_set(frame: Frame | None, self: Any, key: Any) -> bool:
+def _is_being_set(frame: Frame | None, self: Any, key: Any, also: int = SET) -> bool:
     """Whether this set is part of another one of the same key, which will be committed by that.
 
     A set of another key inside a set is one of its own: a ``__del__``, a signal handler or a collector's callback ran.
     """
     while frame is not None:
-        if frame[OP] == SET:
+        if frame[OP] == SET or (frame[OP] == also and not frame[COMMITTED]):
             other = _key_being_set(self) if frame is NEW_SET else frame[KEY]
             if other is key or other == key:
                 return True
@@ -511,7 +511,7 @@ def _key_being_set(self: Any) -> Any:
     return MISSING
 
 
-def _mark_setters(frame: Frame | None, key: Any, value: Any) -> None:
+def _mark_setters(state: State, self: Any, frame: Frame | None, key: Any, value: Any) -> None:
     """Tell the sets around that this one was theirs: it has their key, or their value under a key of another form.
 
     What a loader inside a look-up sets is not theirs, nor what a callback sets in the middle of them.
@@ -519,8 +519,12 @@ def _mark_setters(frame: Frame | None, key: Any, value: Any) -> None:
     while frame is not None and frame[OP] not in (LOOKUP, GET, LOADING):
         if frame[OP] in _SETTING and frame is not NEW_SET:
             given = frame[GIVEN] if len(frame) > GIVEN else MISSING
-            theirs = key in given if frame[OP] == UPDATE else given is value
-            if theirs or frame[KEY] is key or frame[KEY] == key:
+            if frame[OP] == UPDATE:
+                theirs = key in given
+            else:
+                theirs = frame[KEY] is key or frame[KEY] == key
+                theirs = theirs or (given is value and peek(state, self, frame[KEY]) is MISSING)
+            if theirs:
                 frame[COMMITTED] += 1
         frame = frame[PARENT]
 
@@ -548,12 +552,13 @@ def _set_open(original: Any, meet: Meet) -> Hook:
     def __setitem__(self: Any, key: Any, value: Any, *args: Any, **kwargs: Any) -> Any:
         state = owned_state(self, meet)
         frame = state.frame()
-        if RETIRED in state.busy or (frame is not None and _is_being_set(frame, self, key)):
+        if RETIRED in state.busy or (frame is not None and _is_being_set(frame, self, key, SET_OPEN)):
             return original(self, key, value, *args, **kwargs)
         old = peek_or_refuse(state, self, key)
         if old is REFUSED:
             return original(self, key, value, *args, **kwargs)
-        victim = _next_victim(state, self) if behind else None
+        # A dict's own methods can be called past all hooks: dict.popitem(self).
+        victim = _next_victim(state, self) if behind or state.data is None else None
         mine = state.push(SET_OPEN, key, b.EVICTED)
         mine.append(value)
         try:
@@ -562,10 +567,11 @@ def _set_open(original: Any, meet: Meet) -> Hook:
             if not mine[COMMITTED]:
                 _settle_open_set(state, self, key, MISSING if mine[OWN_KEY_LEFT] else old, value)
             state.pop(mine)
-            _mark_setters(frame, key, value)
+            _mark_setters(state, self, frame, key, value)
             if victim is not None:
                 _settle_victim(state, self, frame, victim)
-            _settle_unseen(state, self, frame, b.EVICTED)
+            if behind:
+                _settle_unseen(state, self, frame, b.EVICTED)
         return result
 
     return __setitem__
@@ -576,7 +582,7 @@ BEHIND = "_cachescope_behind"
 
 
 def _next_victim(state: State, self: Any) -> tuple[Any, Any] | None:
-    data = self.__wrapped__ if state.data is None else state.data
+    data: Any = self if state.data is None else state.data
     try:
         key = next(OrderedDict.__iter__(data) if isinstance(data, OrderedDict) else dict.__iter__(data))
         return key, dict.__getitem__(data, key)
@@ -642,6 +648,7 @@ def _find_stored_elsewhere(state: State, self: Any, value: Any) -> None:
 @_kind("setdefault")
 def _setdefault(original: Any, meet: Meet) -> Hook:
     """``setdefault``: a hit, or a miss and a set."""
+    behind = getattr(original, BEHIND, False)
 
     def setdefault(self: Any, key: Any, *args: Any, **kwargs: Any) -> Any:
         state = owned_state(self, meet)
@@ -663,6 +670,8 @@ def _setdefault(original: Any, meet: Meet) -> Hook:
                     _count_lookup(state, key, hit)
             if not mine[COMMITTED]:
                 _settle_open_set(state, self, key, MISSING if mine[OWN_KEY_LEFT] else old)
+            if behind:
+                _settle_unseen(state, self, frame, b.EVICTED)
         except Exception as error:
             swallow("setdefault", error)
         return result
@@ -723,7 +732,17 @@ def _delete_flat(original: Any, meet: Meet) -> Hook:
     """A ``__delitem__`` of a cache that is itself a dict, or whose entries are in one of another class."""
 
     def __delitem__(self: Any, key: Any) -> Any:
-        return _cold_delete(original, self, key, meet)
+        state = owned_state(self, meet)
+        frame = state.frame()
+        value = peek_or_refuse(state, self, key)
+        if value is REFUSED or value is MISSING or RETIRED in state.busy:
+            return original(self, key)
+        mine = state.push(DELETE_OPEN, key, _cause_at(frame, key))  # seen by what looks for unseen removals
+        try:
+            return original(self, key)
+        finally:
+            _settle_removal(state, self, key, value, mine[CAUSE], frame)
+            state.pop(mine)
 
     return __delitem__
 
@@ -954,6 +973,7 @@ def _clear(original: Any, meet: Meet) -> Hook:
 @_kind("update")
 def _update(original: Any, meet: Meet) -> Hook:
     """``update`` of a C type, which does not call ``__setitem__``: only the keys that it was given are looked at."""
+    behind = getattr(original, BEHIND, False)
 
     def update(self: Any, *args: Any, **kwargs: Any) -> Any:
         state = owned_state(self, meet)
@@ -975,6 +995,8 @@ def _update(original: Any, meet: Meet) -> Hook:
                 for key, old in before.items():
                     _settle_open_set(state, self, key, old)
             state.pop(mine)
+            if behind:
+                _settle_unseen(state, self, frame, b.EVICTED)
 
     return update
 

@@ -125,7 +125,7 @@ class AdapterConformance:
     """Tests that can't pass, ``{"test_x": reason}`` or ``{"test_x[proxy]": reason}``."""
 
     def make_cache(self) -> Any:
-        """A new, empty cache for at least four entries."""
+        """A new, empty cache for at least eight entries."""
         raise NotImplementedError(f"{type(self).__name__}.make_cache")
 
     def make_twin(self) -> Any:
@@ -231,8 +231,6 @@ class AdapterConformance:
             metafunc.parametrize("how", [marked(how) for how in self.hows])
         if "wrapper" in metafunc.fixturenames:
             metafunc.parametrize("wrapper", WRAPPERS)
-        if "protocol" in metafunc.fixturenames:
-            metafunc.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 
     @pytest.fixture
     def profiler(self) -> Iterator[CacheMemoryProfiler]:
@@ -563,8 +561,9 @@ class AdapterConformance:
 
         def ring(*_: Any) -> None:
             rung[0] += 1
-            self.write(cache, self.make_key(100 + rung[0] % 2), self.make_value(rung[0]))
-            self.read(cache, self.make_key(100 + rung[0] % 2))
+            with contextlib.suppress(RuntimeError):  # the library's own: it was iterating
+                self.write(cache, self.make_key(100 + rung[0] % 2), self.make_value(rung[0]))
+                self.read(cache, self.make_key(100 + rung[0] % 2))
 
         ring()
         ring()
@@ -577,9 +576,10 @@ class AdapterConformance:
             if use_signal:
                 signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
             for number in range(1_500):
-                self.write(cache, self.make_key(number % 2), [self.make_value(number)])
-                if number % 5 == 0:
-                    self.drop(cache, self.make_key(number % 2))
+                with contextlib.suppress(RuntimeError):
+                    self.write(cache, self.make_key(number % 2), [self.make_value(number)])
+                    if number % 5 == 0:
+                        self.drop(cache, self.make_key(number % 2))
         finally:
             if use_signal:
                 signal.setitimer(signal.ITIMER_REAL, 0)
@@ -657,28 +657,27 @@ class AdapterConformance:
 
     # Pickles, copies
 
-    def test_pickles_load_where_cachescope_is_not_installed(
-        self, watch: Callable[..., Watched], protocol: int, tmp_path: Any
-    ) -> None:
-        """By every protocol that the bare cache can be pickled by."""
+    def test_pickles_load_where_cachescope_is_not_installed(self, watch: Callable[..., Watched], tmp_path: Any) -> None:
+        """By every protocol that the bare cache can be pickled by; by the others, neither."""
+        protocols = range(pickle.HIGHEST_PROTOCOL + 1)
         bare = self.make_picklable()
         self.write(bare, self.make_key(1), self.make_value(1))
+        possible = [protocol for protocol in protocols if _outcome(lambda c, p=protocol: pickle.dumps(c, p), bare)[0] == "returned"]
         watched = watch(bare)
         with contextlib.suppress(KeyError):
             self.read(watched.cache, self.make_key(1))
-        try:
+        for protocol in protocols:
+            if protocol not in possible:
+                with pytest.raises(Exception, match=r""):
+                    pickle.dumps(watched.cache, protocol)
+                continue
             pickled = pickle.dumps(watched.cache, protocol)
-        except Exception as error:
-            watched.undo()
-            with pytest.raises(type(error)):
-                pickle.dumps(bare, protocol)
-            return
-        assert b"cachescope" not in pickled
-        assert b"wrapt" not in pickled
-        (tmp_path / "cache.pickle").write_bytes(pickled)
-        run = _fresh_process(_LOADS, str(tmp_path / "cache.pickle"), folder=tmp_path)
+            assert b"cachescope" not in pickled
+            assert b"wrapt" not in pickled
+            (tmp_path / f"{protocol}.pickle").write_bytes(pickled)
+        run = _fresh_process(_LOADS, *(f"{protocol}.pickle" for protocol in possible), folder=tmp_path)
         out, err = run.communicate(timeout=60)
-        assert (out, err) == (f"{type(bare).__name__} {repr(_plain(bare))}\n", "")
+        assert (out, err) == (f"{type(bare).__name__} {_plain(bare)!r}\n" * len(possible), "")
 
     def test_copies_are_objects_of_their_own(self, watch: Callable[..., Watched]) -> None:
         """What is done to a copy doesn't count for the original, and the other way round."""
@@ -945,9 +944,11 @@ _LOADS = textwrap.dedent(
     """
     import pickle, sys
     sys.modules["cachescope"] = sys.modules["wrapt"] = None
-    cache = pickle.load(open(sys.argv[1], "rb"))
-    data = getattr(cache, "_Cache__data", getattr(cache, "data", cache))
-    print(type(cache).__name__, repr(sorted(data.items(), key=repr)))
+    for name in sys.argv[1:]:
+        with open(name, "rb") as file:
+            cache = pickle.load(file)
+        data = getattr(cache, "_Cache__data", getattr(cache, "data", cache))
+        print(type(cache).__name__, repr(sorted(data.items(), key=repr)))
     """
 )
 

@@ -25,6 +25,8 @@ from cachescope.core.registry import MANUAL, CacheRegistry
 from cachescope.core.results import MemoryHotspot, MemoryProfile, Report
 from cachescope.instrument import autopatch, binding
 
+_BEATS_PER_SAMPLE = 3
+"""Look-ups are sampled on every so many beats of the background thread."""
 _process_lock = threading.Lock()
 _process_profiler: CacheMemoryProfiler | None = None
 
@@ -80,6 +82,7 @@ class CacheMemoryProfiler:
         self.exit_note = ""
         self._heart = Heart(self, self.config.tick_seconds)
         self._windows: list[CacheWindow] = []
+        self._beats = 0
         self._manual = ManualCaches(self.registry)
         self._running = False
         self._flushed_at = time.monotonic()
@@ -160,6 +163,9 @@ class CacheMemoryProfiler:
         registry = self.registry
         registry.fold()
         registry.maintain()
+        self._beats += 1
+        if self._beats % _BEATS_PER_SAMPLE == 0:
+            registry.sample_reads()
         for window in list(self._windows):
             window._peak_bytes = max(window._peak_bytes, _held_now(window._record))
         if self.config.output is not None and time.monotonic() - self._flushed_at >= self.config.flush_seconds:

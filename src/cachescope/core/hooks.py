@@ -29,7 +29,6 @@ from typing import Any
 from cachescope.core import batch as b
 from cachescope.core.faults import swallow
 from cachescope.core.state import (
-    ARMED,
     ATTRIBUTE,
     CAUSE,
     CLEAR,
@@ -131,7 +130,7 @@ def _count_hit(state: State, key: Any) -> None:
     elif RETIRED in state.busy:
         return
     state.hidden_hits += 1
-    if ARMED in state.busy:
+    if state.armed:
         _sample(state, key, True)
 
 
@@ -182,7 +181,7 @@ def _count_miss(state: State, key: Any) -> None:
     elif RETIRED in state.busy:
         return
     state.hidden_misses += 1
-    if ARMED in state.busy:
+    if state.armed:
         _sample(state, key, False)
 
 
@@ -203,11 +202,11 @@ def _lookup_flat(original: Any, meet: Meet) -> Hook:
             value = original(self, key)
         except KeyError:
             state.hidden_misses += 1
-            if ARMED in busy:
+            if state.armed:
                 _sample(state, key, False)
             raise
         state.hidden_hits += 1
-        if ARMED in busy:
+        if state.armed:
             _sample(state, key, True)
         return value
 
@@ -383,7 +382,7 @@ def _count_lookup(state: State, key: Any, hit: bool) -> None:
         state.hidden_hits += 1
     else:
         state.hidden_misses += 1
-    if ARMED in state.busy:
+    if state.armed:
         _sample(state, key, hit)
 
 
@@ -629,7 +628,7 @@ def _settle_open_set(state: State, self: Any, key: Any, old: Any, value: Any = M
 def _is_alone(state: State) -> bool:
     """Whether no other thread is inside the object, with a change that it has made and not yet committed."""
     ident = get_ident()
-    return (state.setter <= 0 or state.setter == ident) and all(what in (ARMED, ident) for what in list(state.busy))
+    return (state.setter <= 0 or state.setter == ident) and all(what == ident for what in list(state.busy))
 
 
 def _find_stored_elsewhere(state: State, self: Any, value: Any) -> None:

@@ -41,7 +41,7 @@ from cachescope.core.open_frames import (
 )
 from cachescope.core.open_keys import Place, bare, holds, parts_of
 from cachescope.core.open_ledger import SMALL, OpenLedger, current_data, drop, newest_first, put, settle_drift
-from cachescope.core.state import ARMED, MISSING, State
+from cachescope.core.state import MISSING, State
 
 _LEAVES_ENDS = frozenset((SET, ADD, SET_MANY, LOAD, LOOKUP, LOOKUP_MANY, EVICT, EXPIRE, POPITEM, CHANGE))
 """Operations inside which an entry may leave from an end of the mapping."""
@@ -521,7 +521,7 @@ def _settle_lookup(
             state.hidden_hits += 1
         else:
             state.hidden_misses += 1
-        if ARMED in state.busy:
+        if state.armed:
             _sample(state, inner, hit)
 
 

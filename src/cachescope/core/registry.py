@@ -32,7 +32,8 @@ MANUAL = "manual"
 """The kind of caches that no adapter can see."""
 _ADOPT_EXACTLY = 50_000
 """Entries of a cache that existed before us which are measured one by one; more are measured on a sample."""
-_READS_PER_SAMPLE = 32
+_READS_PER_SAMPLE = 64
+_ARMED_SECONDS = 0.001
 _STATES_ARMED_AT_ONCE = 256
 _FREE_EVENTS = 20_000
 """Followed events that a cache may have before its rate decides how many of its entries are followed."""
@@ -203,7 +204,7 @@ class CacheRegistry:
                 drain(events, self.by_serial, time.time(), self.config.raw_keys)
 
     def maintain(self) -> None:
-        """What is done between folds: thin out, arm read samples, measure residents, mark peaks."""
+        """What is done between folds: thin out, measure residents, mark peaks."""
         with self._lock:
             self._thin_out()
             self.budget.refill()
@@ -212,7 +213,6 @@ class CacheRegistry:
                     record.fresh_entries(64)
                 record.reconcile()
                 record.mark_peak()
-            self._arm()
 
     def _thin_out(self) -> None:
         records = list(self.records.values())
@@ -243,14 +243,20 @@ class CacheRegistry:
         self.fold()  # what waits was followed at the old share
         record.thin(factor)
 
-    def _arm(self) -> None:
-        armed = 0
-        for record in self.records.values():
+    def sample_reads(self) -> None:
+        """Let look-ups be sampled for a moment, and then no more.
+
+        Armed for longer, a busy cache would pay for it and a quiet one would gain nothing.
+        """
+        armed = []
+        for record in list(self.records.values()):
             for state in record.live_states():
-                if armed >= _STATES_ARMED_AT_ONCE:
-                    return
-                state.arm(_READS_PER_SAMPLE)
-                armed += 1
+                if len(armed) < _STATES_ARMED_AT_ONCE:
+                    state.arm(_READS_PER_SAMPLE)
+                    armed.append(state)
+        time.sleep(_ARMED_SECONDS)
+        for state in armed:
+            state.disarm()
 
     # Recordings
 

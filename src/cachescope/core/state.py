@@ -43,7 +43,6 @@ NEW_SET: Frame = [SET, MISSING, 0, b.EVICTED, None, False, False]
 """The frame of every stock set of a key that is not there: nothing in it is ever changed."""
 
 # Keys of ``State.busy`` beside thread idents (which are positive).
-ARMED = -1
 RETIRED = -2
 # What ``State.setter`` holds beside the ident of a thread that is inside a plain set; 0 when nothing is up.
 UP = -3
@@ -95,6 +94,7 @@ class State:
         *COUNTERS,
         "__weakref__",
         "admission",
+        "armed",
         "base",
         "batch",
         "busy",
@@ -141,6 +141,7 @@ class State:
         self.owner = owner
         self.data = data
         self.busy: dict[int, Any] = {}
+        self.armed = 0
         self._hold(ledger)
         self.serial = next(_serials)
         self.record = record
@@ -351,12 +352,11 @@ class State:
 
     def note_read(self, key: Hashable, hit: bool) -> None:
         """Hand a sampled read to the batch; ends the sample when it has enough."""
-        left = self.busy.get(ARMED, 0)
+        left = self.armed
         if left <= 1:
-            self.busy.pop(ARMED, None)
-            self.show()
+            self.disarm()
         else:
-            self.busy[ARMED] = left - 1
+            self.armed = left - 1
         key_hash = hash(key)
         held = key if type(key) in _HELD_AS_IS else describe_key(key)
         site = 0 if self.sites is None else self.sites.here(1)
@@ -389,15 +389,19 @@ class State:
         else:
             self.busy[_get_ident()] = parent
 
-    def hide(self) -> None:
-        """Something is up: take the slots away whose increment is all that a plain read does.
+    # While something is up. Between a test and the change that depends on it nothing is called, so that no other thread
+    # comes between, and no increment is lost.
 
-        Between reading a slot and deleting it nothing is called, so no other thread's increment is lost.
-        """
+    def hide(self) -> None:
+        """A thread is inside a compound operation: no set is a plain one, and no read."""
         if self.resting != WEIGHED:
             self.resting = UP
             if self.setter == 0:
                 self.setter = UP
+        self.hide_reads()
+
+    def hide_reads(self) -> None:
+        """Take the slots away whose increment is all that a plain read does."""
         try:
             hits = self.hits
             del self.hits
@@ -409,17 +413,27 @@ class State:
         self.hidden_misses += misses
 
     def show(self) -> None:
-        """Put the slots back, unless something else is up."""
+        """Make sets and reads plain again, as far as nothing else is up."""
         if not self.busy:
-            try:
-                self.hits  # noqa: B018  # another thread has put them back, and may have counted since
-            except AttributeError:
-                self.hits = self.misses = 0
+            if self.resting == UP:
+                self.resting = 0
+            if self.setter == UP:
+                self.setter = 0
+            if not self.armed:
+                try:
+                    self.hits  # noqa: B018  # another thread has put them back, and may have counted since
+                except AttributeError:
+                    self.hits = self.misses = 0
 
     def arm(self, reads: int) -> None:
-        """Sample the next *reads* look-ups."""
-        self.busy[ARMED] = reads
-        self.hide()
+        """Sample the next *reads* look-ups, until :meth:`disarm`."""
+        self.armed = reads
+        self.hide_reads()
+
+    def disarm(self) -> None:
+        """Sample no more look-ups."""
+        self.armed = 0
+        self.show()
 
     # Life
 

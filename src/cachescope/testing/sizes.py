@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-_FIXED = (None, True, False, Ellipsis, NotImplemented)
+_FIXED = (type(None), bool, type(Ellipsis), type(NotImplemented))
 
 
 def naive_bytes(value: Any, seen: set[int] | None = None) -> int:
@@ -20,11 +20,11 @@ def naive_bytes(value: Any, seen: set[int] | None = None) -> int:
     Raises:
         TypeError: A value of another type is in it.
     """
+    kind = type(value)
     seen = set() if seen is None else seen
-    if id(value) in seen or any(value is fixed for fixed in _FIXED):
+    if id(value) in seen or kind in _FIXED:
         return 0
     seen.add(id(value))
-    kind = type(value)
     if kind is int:
         return 0 if -5 <= value <= 256 else (sys.getsizeof(value) + 7) & -8
     if kind in (str, bytes, float, complex):

@@ -306,7 +306,8 @@ def test_merging_captures_is_a_union(profiler: CacheMemoryProfiler, tmp_path: Pa
     fill(cache, 30)
     late = profiler.recording()
     with CacheMemoryProfiler() as other:
-        fill(instrument(cachetools.LRUCache(5), name="c", profiler=other), 5)
+        small = instrument(cachetools.LRUCache(5), name="c", profiler=other)
+        fill(small, 5)
         third = other.recording()
     a = early.merge(late).merge(third).report()
     b = third.merge(late.merge(early)).merge(Recording()).report()

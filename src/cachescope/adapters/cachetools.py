@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter, OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from types import FunctionType
 from typing import Any
 
@@ -88,6 +88,8 @@ class CachetoolsAdapter(Adapter):
     def patches(self) -> Iterator[Patch]:
         """Every class of the library, and every user's class there is."""
         base = self._base()
+        if not (isinstance(base, type) and issubclass(base, MutableMapping) and hasattr(base, "getsizeof")):
+            raise TypeError("the module of that name is another one")
         _know_the_library(base)
         yield from self.later_patches(base)
         seen: set[type] = set()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 _log = logging.getLogger("cachescope")
+_log.addHandler(logging.NullHandler())  # nothing of ours on a user's stderr unless logging is set up
 _MOST_KINDS = 256
 
 counts: dict[str, int] = {}

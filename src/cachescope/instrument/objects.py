@@ -86,7 +86,9 @@ def uninstrument(obj: T) -> T:
     with _lock:
         target = proxied(obj)
         bare = obj.__wrapped__ if target is not None else obj  # type: ignore[attr-defined]  # a proxy has it
-        for holder in (obj, bare):
+        living = CacheProxy.living.get(id(bare))
+        proxy = living() if living is not None else None
+        for holder in (obj, bare, proxy if proxy is not None and proxy.__wrapped__ is bare else obj):
             state = state_on(holder)
             if state is not None and state.admission is not None and state.admission.home.registry is not None:
                 state.admission.home.registry.expel(state)
@@ -208,7 +210,7 @@ def _swap(obj: Any, adapter: Adapter, table: Mapping[str, str], home: Home) -> s
         if adapter.cacheable:
             classes[base] = made
     try:
-        obj.__class__ = made
+        object.__dict__["__class__"].__set__(obj, made)  # type: ignore[attr-defined]  # past any __setattr__ of the user's
     except TypeError as error:
         detach(obj)
         return f"its class can't be replaced ({error})"

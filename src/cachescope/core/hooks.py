@@ -20,6 +20,8 @@ from __future__ import annotations
 
 import functools
 import sys
+import weakref
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from threading import get_ident
@@ -93,7 +95,12 @@ def make_hook(kind: str, original: Any, meet: Meet) -> Hook:
     """
     hook = KINDS[kind](original, meet)
     functools.update_wrapper(hook, original)
+    _made.add(hook)
     return hook
+
+
+_made: weakref.WeakSet[Any] = weakref.WeakSet()
+"""All hooks there are. A spliced one has the library's file name, so that its code doesn't tell."""
 
 
 def _kind(name: str) -> Callable[[Callable[[Any, Meet], Hook]], Callable[[Any, Meet], Hook]]:
@@ -1184,12 +1191,11 @@ def _calibrate() -> int:
 
 _NORMAL_REFERENCES = _calibrate()
 _SET_CODE = _set(None, state_of).__code__  # type: ignore[arg-type]  # only its code is wanted
-_HOOK_FILES = frozenset((make_hook.__code__.co_filename,))
 
 
 def is_hook(function: Any) -> bool:
     """Whether a method is a hook of ours, live or inert."""
-    return type(function) is FunctionType and function.__code__.co_filename in _HOOK_FILES  # wrapt only looks like one
+    return type(function) is FunctionType and function in _made  # wrapt's wrappers only look like functions
 
 
 def unhooked(function: Any) -> Any:

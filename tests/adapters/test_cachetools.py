@@ -24,6 +24,12 @@ from cachescope.testing import AdapterConformance, FakeClock
 
 class Cachetools(AdapterConformance):
     library = "cachetools"
+    exempt = {
+        "test_an_attribute_dict_that_is_copied_over_brings_no_state_along[class patch]": (
+            "the deletes of a clone that was made past __copy__ count for the original until another operation has met "
+            "it; telling whose state it is would cost every delete and eviction"
+        )
+    }
 
 
 class TestLRUCache(Cachetools):
@@ -93,6 +99,7 @@ class TestTLRUCache(Cachetools):
 
 
 class TestSubclass(Cachetools):
+    exempt = {}  # an overriding method asks whose state it is
     fresh = ("import cachetools", "cachetools.LRUCache(8)")
 
     def make_cache(self):

@@ -22,6 +22,7 @@ import contextlib
 import copy
 import gc
 import inspect
+import os
 import pickle
 import random
 import signal
@@ -313,7 +314,13 @@ class AdapterConformance:
         self.write(watched.cache, self.make_key(1), self.make_value(1))
         for index, (operation, _) in enumerate(zip(self.operations(random.Random(2)), range(_STEPS), strict=False)):
             _outcome(operation, watched.cache)
-            self._conserved(watched, f"operation {index}")
+            state, held = watched.state, _entries(watched.bare) or []
+            seen: set[int] = set()
+            assert state.entries == len(held), f"operation {index}"
+            assert state.live_bytes == sum(naive_bytes(part, seen) for entry in held for part in entry), f"operation {index}"
+            if index % 10 == 0:
+                self._conserved(watched, f"operation {index}")
+            del held
         watched.cache.clear()
         self._conserved(watched, "clear")
         profile = watched.profiler.get_cache_profile(watched.state.record.name)  # type: ignore[union-attr]
@@ -464,6 +471,8 @@ class AdapterConformance:
         """Library, object, subclass and its object before or after the patch, in processes of their own."""
         if how != "class patch":
             pytest.skip("only classes are patched at import")
+        if not hasattr(os, "fork"):
+            pytest.skip("each order takes a process of its own, and this system has no fork")
         statement, expression = self.fresh
         assert expression, "fresh must say how a process of its own makes a cache"
         orders = [
@@ -471,11 +480,9 @@ class AdapterConformance:
             for before in (_STEPS_OF_USE[:n] for n in range(len(_STEPS_OF_USE) + 1))
         ]
         orders.append(("import", "subclass", "patch", "object", "child"))
-        script = _ORDERS.format(library=self.library, statement=statement, expression=expression)
-        runs = [_fresh_process(script, *order, folder=tmp_path) for order in orders]
-        for order, run in zip(orders, runs, strict=True):
-            out, err = run.communicate(timeout=60)
-            assert (out, err) == ("ok\n", ""), order
+        script = _ORDERS.format(library=self.library, statement=statement, expression=expression, orders=orders)
+        out, err = _fresh_process(script, folder=tmp_path).communicate(timeout=60)
+        assert (out, err) == ("ok\n" * len(orders), "")
 
     # Re-entry
 
@@ -895,47 +902,57 @@ _STEPS_OF_USE = ("import", "object", "subclass", "child")
 
 _ORDERS = textwrap.dedent(
     """
-    import sys
+    import os, sys, traceback
     from cachescope import CacheMemoryProfiler, autopatch
     from cachescope.core.state import ATTRIBUTE, COUNTERS
     from cachescope.testing.guard import hooks_left, snapshot
 
-    made = {{}}
-    before = None
-    with CacheMemoryProfiler() as profiler:
-        for step in sys.argv[1:]:
-            if step == "patch":
-                handle = autopatch({library!r}, profiler=profiler)
-            elif step == "import":
-                {statement}
-            elif step == "object":
-                made["object"] = {expression}
-            elif step == "subclass":
-                class Sub(type({expression})):
-                    def __setitem__(self, key, value):
-                        super().__setitem__(key, value)
-                class Grandchild(Sub):
-                    def __getitem__(self, key):
-                        return super().__getitem__(key)
-            else:
-                made["child"] = {expression}
-                made["child"].__class__ = Grandchild
-        for cache in made.values():
-            cache["a"] = "1"; cache["a"]; cache.get("b"); cache.pop("a")
-        for what, cache in made.items():
-            state = getattr(cache, ATTRIBUTE)
-            counted = dict(zip(COUNTERS, state.counters()))
-            figures = (counted["sets"], counted["hits"], counted["misses"], counted["deletes"], state.entries)
-            assert figures == (1, 2, 1, 1, 0), (what, figures)
-        handle.undo()
-        for what, cache in made.items():
-            state = getattr(cache, ATTRIBUTE, None)
-            was = state.counters() if state is not None else None
-            cache["c"] = "3"; cache["c"]
-            now = getattr(cache, ATTRIBUTE, None)
-            assert now is None or now.counters() == was, what
-            assert not hooks_left(type(cache)), hooks_left(type(cache))
-    print("ok")
+    def use(*steps):
+        made, space = {{}}, {{}}
+        with CacheMemoryProfiler() as profiler:
+            for step in steps:
+                if step == "patch":
+                    handle = autopatch({library!r}, profiler=profiler)
+                elif step == "import":
+                    exec({statement!r}, space)
+                elif step == "object":
+                    made["object"] = eval({expression!r}, space)
+                elif step == "subclass":
+                    class Sub(type(eval({expression!r}, space))):
+                        def __setitem__(self, key, value):
+                            super().__setitem__(key, value)
+                    class Grandchild(Sub):
+                        def __getitem__(self, key):
+                            return super().__getitem__(key)
+                else:
+                    made["child"] = eval({expression!r}, space)
+                    made["child"].__class__ = Grandchild
+            for cache in made.values():
+                cache["a"] = "1"; cache["a"]; cache.get("b"); cache.pop("a")
+            for what, cache in made.items():
+                state = getattr(cache, ATTRIBUTE)
+                counted = dict(zip(COUNTERS, state.counters()))
+                figures = (counted["sets"], counted["hits"], counted["misses"], counted["deletes"], state.entries)
+                assert figures == (1, 2, 1, 1, 0), (what, figures)
+            handle.undo()
+            for what, cache in made.items():
+                cache["c"] = "3"; cache["c"]
+                assert getattr(cache, ATTRIBUTE, None) is None, what
+                assert not hooks_left(type(cache)), hooks_left(type(cache))
+
+    for order in {orders!r}:  # each in a child that has imported no more than this
+        child = os.fork()
+        if not child:
+            try:
+                use(*order)
+                print("ok", flush=True)
+            except BaseException:
+                traceback.print_exc()
+                print(order, file=sys.stderr)
+            finally:
+                sys.stderr.flush()
+                os._exit(0)
+        os.waitpid(child, 0)
     """
 )
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Container, Iterator, Mapping
-from importlib.metadata import entry_points
 from types import FunctionType
 from typing import Any, NamedTuple
 
@@ -124,6 +123,8 @@ def adapters() -> dict[str, Adapter]:
     global _adapters
     if _adapters is None:
         found: list[Adapter] = []
+        from importlib.metadata import entry_points  # 20 ms, which a program that only imports us need not pay
+
         for point in entry_points(group=ENTRY_POINT_GROUP):
             try:
                 adapter = point.load()

@@ -309,23 +309,25 @@ def hotspots_of(
         totals.merge(part.totals)
     begin, end = min(p.start_time for p in parts), max(p.end_time for p in parts)
     seconds = max(end - begin, 1e-9)
-    live, freed, resized = totals.live().size_bytes, totals.freed().size_bytes, totals.resized().size_bytes
+    live, freed = totals.live().size_bytes, totals.freed().size_bytes
     live += sum(part.inherited_bytes for part in parts)
+    entries = totals.entries + sum(part.inherited_entries for part in parts)
     sampled = min(part.sampling_rate for part in parts) < 1.0
     cells = merged.by_pattern() if by == "pattern" else merged.by_site()
     cells.pop("" if by == "site" else "\0", None)
     every = list(merged.cells.values())
     live_scale = _calibration(live, sum(cell.live_bytes for cell in every), sampled)
+    entries_scale = _calibration(entries, sum(cell.live_entries for cell in every), sampled)
+    count_scale = _calibration(totals["sets"] + totals["replacements"], sum(cell.allocations for cell in every), sampled)
     allocated_scale = _calibration(live + freed, sum(cell.allocated_bytes for cell in every), sampled)
     reads_hit, reads_missed = sum(cell.hits for cell in every), sum(cell.misses for cell in every)
     hit_scale = totals["hits"] / reads_hit if reads_hit else 0.0
     miss_scale = totals["misses"] / reads_missed if reads_missed else 0.0
-    del resized
     out = []
     for label, cell in cells.items():
         allocated = cell.allocated_bytes * allocated_scale
         held = cell.live_bytes * live_scale
-        count = cell.allocations
+        count = cell.allocations * count_scale
         sites = {place[1] for place in merged.cells if place[0] == label and place[1]} if by == "pattern" else set()
         patterns = {place[0] for place in merged.cells if place[1] == label} if by == "site" else set()
         site = label if by == "site" else (next(iter(sites)) if len(sites) == 1 else None)
@@ -336,9 +338,9 @@ def hotspots_of(
                 site=site,
                 allocation_count=round(count),
                 total_size_bytes=round(allocated),
-                average_size_bytes=cell.allocated_bytes / count if count else 0.0,
+                average_size_bytes=allocated / count if count else 0.0,
                 live_bytes=max(0, round(held)),
-                live_entries=max(0, round(cell.live_entries)),
+                live_entries=max(0, round(cell.live_entries * entries_scale)),
                 allocation_rate=count / seconds,
                 hits=round(cell.hits * hit_scale),
                 misses=round(cell.misses * miss_scale),
@@ -353,7 +355,7 @@ def hotspots_of(
     return tuple(sorted(out, key=_weight))
 
 
-def _calibration(exact: int, estimated: float, sampled: bool) -> float:
+def _calibration(exact: float, estimated: float, sampled: bool) -> float:
     return exact / estimated if sampled and estimated > 0 and exact > 0 else 1.0
 
 

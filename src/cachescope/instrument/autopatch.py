@@ -6,7 +6,6 @@ a time owns a library.
 
 from __future__ import annotations
 
-import importlib.metadata
 import logging
 import sys
 import threading
@@ -270,9 +269,11 @@ def _install(adapter: Adapter, home: Home) -> None:
 
 
 def _version(adapter: Adapter) -> str:
+    from importlib import metadata  # 20 ms, which a program that only imports us need not pay
+
     try:
-        return importlib.metadata.version(adapter.distribution or adapter.name)
-    except importlib.metadata.PackageNotFoundError:
+        return metadata.version(adapter.distribution or adapter.name)
+    except metadata.PackageNotFoundError:
         module = sys.modules.get(adapter.module or "")
         return str(getattr(module, "__version__", "")) if module is not None else ""
 

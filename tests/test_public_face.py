@@ -13,7 +13,9 @@ import pytest
 import cachescope
 
 ROOT = Path(__file__).parents[1]
-SOURCES = sorted(path for folder in ("src", "tests", "examples", "benchmarks") for path in (ROOT / folder).rglob("*.py"))
+SOURCES = sorted(
+    path for folder in ("src", "tests", "examples", "benchmarks") for path in (ROOT / folder).rglob("*.py")
+)
 PUBLIC = ROOT / "src" / "cachescope" / "__init__.py"
 
 
@@ -45,7 +47,14 @@ def test_every_public_thing_says_what_it_is():
 
 @pytest.mark.parametrize(
     "first",
-    ["cachescope", "cachescope.instrument", "cachescope.instrument.autopatch", "cachescope.core", "cachescope.profiler", "cachescope.testing"],
+    [
+        "cachescope",
+        "cachescope.instrument",
+        "cachescope.instrument.autopatch",
+        "cachescope.core",
+        "cachescope.profiler",
+        "cachescope.testing",
+    ],
 )
 @pytest.mark.parametrize("then", ["", "cachescope.instrument.autopatch", "cachescope.instrument.bootstrap"])
 def test_instrument_is_the_function_whatever_is_imported_first(first, then):
@@ -89,7 +98,11 @@ def test_tests_patch_objects_not_dotted_strings():
     bad = []
     for path in SOURCES:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in ("setattr", "patch"):
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Attribute)
+                and node.func.attr in ("setattr", "patch")
+            ):
                 first = node.args[0] if node.args else None
                 if isinstance(first, ast.Constant) and str(first.value).startswith("cachescope.instrument"):
                     bad.append(f"{path.relative_to(ROOT)}:{node.lineno}")
@@ -97,6 +110,7 @@ def test_tests_patch_objects_not_dotted_strings():
 
 
 def test_importing_the_package_imports_no_cache_library_and_no_output():
-    code = "import sys, cachescope; print(*sorted({'click', 'rich', 'cachetools', 'redis', 'numpy', 'pytest'} & set(sys.modules)))"
+    heavy = {"click", "rich", "cachetools", "redis", "numpy", "pytest"}
+    code = f"import sys, cachescope; print(*sorted({heavy} & set(sys.modules)))"
     ran = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
     assert (ran.stdout, ran.stderr) == ("\n", "")

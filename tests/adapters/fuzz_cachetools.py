@@ -4,9 +4,9 @@ Run as a program, so that any version of cachetools that comes first on ``PYTHON
 
     PYTHONPATH=folder/of/cachetools-6.2.4 python fuzz_cachetools.py --how proxy --kind LRUCache --operations 4000
 
-The twin lives in a second copy of the library, loaded under another name, which nothing patches. Its storage is a dict that
-logs what goes in and out; what each entry means is told from that log, from the fake clock and from the keys that were
-there before, by the table of operations in INTERCEPTION section 2.
+The twin lives in a second copy of the library, loaded under another name, which nothing patches. Its storage is a dict
+that logs what goes in and out; what each entry means is told from that log, from the fake clock and from the keys that
+were there before: an entry that goes inside a set of another one was evicted, one whose time is over has expired.
 """
 
 from __future__ import annotations
@@ -523,7 +523,9 @@ class Fuzz:
         if figures != tuple(self.oracle.figures.values()) or state.entries != dict.__len__(self.data):
             counted = dict(zip(COUNTERS, figures, strict=True))
             wrong = {n: (counted[n], v) for n, v in self.oracle.figures.items() if counted[n] != v}
-            self.report(operation, f"(counted, true) {wrong}, entries {(state.entries, len(self.data))}, log {short(log)}")
+            self.report(
+                operation, f"(counted, true) {wrong}, entries {(state.entries, len(self.data))}, log {short(log)}"
+            )
             for name, value in counted.items():
                 self.oracle.figures[name] = value  # each fault is reported once
         if log and len(self.mismatches) < 6:

@@ -11,6 +11,7 @@ import sys
 import threading
 from pathlib import Path
 from types import SimpleNamespace
+from typing import ClassVar
 
 import cachetools
 import pytest
@@ -24,7 +25,7 @@ from cachescope.testing import AdapterConformance, FakeClock
 
 class Cachetools(AdapterConformance):
     library = "cachetools"
-    exempt = {
+    exempt: ClassVar = {
         "test_an_attribute_dict_that_is_copied_over_brings_no_state_along[class patch]": (
             "the deletes of a clone that was made past __copy__ count for the original until another operation has met "
             "it; telling whose state it is would cost every delete and eviction"
@@ -99,7 +100,7 @@ class TestTLRUCache(Cachetools):
 
 
 class TestSubclass(Cachetools):
-    exempt = {}  # an overriding method asks whose state it is
+    exempt: ClassVar = {}  # an overriding method asks whose state it is
     fresh = ("import cachetools", "cachetools.LRUCache(8)")
 
     def make_cache(self):
@@ -129,7 +130,17 @@ def library(request, tmp_path_factory):
         if not (target / "cachetools" / "__init__.py").exists():
             fresh = tmp_path_factory.mktemp("cachetools")
             subprocess.run(
-                [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", fresh, f"cachetools=={version}"],
+                [
+                    sys.executable,
+                    "-m",
+                    "pip",
+                    "install",
+                    "-q",
+                    "--no-deps",
+                    "--target",
+                    fresh,
+                    f"cachetools=={version}",
+                ],
                 check=True,
                 capture_output=True,
             )
@@ -143,12 +154,22 @@ def library(request, tmp_path_factory):
 @pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize("version", VERSIONS)
 def test_random_operations_are_those_of_a_bare_twin_and_counted_as_the_oracle_says(library, version, seed, tmp_path):
-    """2,000 operations on each kind of cache, each way and seed: no result, no entry, no counter and no byte differs."""
+    """2,000 operations on each kind, each way, each seed: no result, no entry, no counter and no byte differs."""
     folder = library(version)
     options = [option for how in HOWS for option in ("--how", how)]
     path = [folder, FUZZ.parents[2] / "src", FUZZ.parents[1]]
     ran = subprocess.run(
-        [sys.executable, "-W", "ignore::DeprecationWarning", FUZZ, *options, "--operations", "2000", "--seed", str(seed)],
+        [
+            sys.executable,
+            "-W",
+            "ignore::DeprecationWarning",
+            FUZZ,
+            *options,
+            "--operations",
+            "2000",
+            "--seed",
+            str(seed),
+        ],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, path)), "PYTHONHASHSEED": str(seed)},
         capture_output=True,
         text=True,
@@ -212,13 +233,20 @@ def test_looking_at_a_ttl_cache_doesnt_expire_its_entries(profiler):
 
 @pytest.mark.parametrize("how", HOWS)
 def test_an_entry_leaves_by_another_key_that_is_equal_with_all_its_bytes(profiler, how):
-    class Colour(str, enum.Enum):
+    class Colour(enum.StrEnum):
         RED = "red"
 
     patch = autopatch("cachetools", profiler=profiler) if how == "class patch" else None
     bare = cachetools.LRUCache(8)
     cache = bare if patch else instrument(bare, how=how, profiler=profiler)
-    for set_by, left_by in ((10**6, 1e6), (1e6, 10**6), ("red", Colour.RED), (Colour.RED, "red"), (1, True), (b"b", b"b")):
+    for set_by, left_by in (
+        (10**6, 1e6),
+        (1e6, 10**6),
+        ("red", Colour.RED),
+        (Colour.RED, "red"),
+        (1, True),
+        (b"b", b"b"),
+    ):
         cache[set_by] = "value"
         del cache[left_by]
         assert counted(cache).live_bytes == 0

@@ -20,11 +20,17 @@ STARTED_ANEW_IN = frozenset(("__init__", "show"))
 """The functions that may assign to one of them: nobody else can reach the object, or the slot isn't there."""
 RUNS_NOTHING = frozenset(
     (
-        *("LOAD_FAST", "LOAD_FAST_BORROW", "LOAD_FAST_CHECK", "LOAD_FAST_LOAD_FAST", "LOAD_FAST_BORROW_LOAD_FAST_BORROW"),
+        *(
+            "LOAD_FAST",
+            "LOAD_FAST_BORROW",
+            "LOAD_FAST_CHECK",
+            "LOAD_FAST_LOAD_FAST",
+            "LOAD_FAST_BORROW_LOAD_FAST_BORROW",
+        ),
         *("LOAD_CONST", "LOAD_SMALL_INT", "LOAD_DEREF", "SWAP", "COPY", "BINARY_OP", "NOP", "EXTENDED_ARG", "CACHE"),
     )
 )
-"""Between taking a counter and putting it back: nothing here lets another thread, a signal handler or the collector run."""
+"""May stand between taking a counter and putting it back: lets no thread, signal handler or collector run."""
 
 
 def functions_of(*modules):
@@ -114,7 +120,9 @@ class Interrupted(BaseException):
 
 
 @pytest.mark.parametrize("error", [KeyError, ValueError, Interrupted])
-@pytest.mark.parametrize("method", ["__getitem__", "__setitem__", "__delitem__", "popitem", "pop", "setdefault", "clear"])
+@pytest.mark.parametrize(
+    "method", ["__getitem__", "__setitem__", "__delitem__", "popitem", "pop", "setdefault", "clear"]
+)
 @pytest.mark.parametrize("there", [False, True])
 def test_an_original_that_raises_is_called_once_and_its_exception_is_its_own(profiler, method, there, error):
     calls = []

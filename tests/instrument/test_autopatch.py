@@ -11,7 +11,15 @@ import types
 import cachetools
 import pytest
 
-from cachescope import CacheMemoryProfiler, ConfigurationError, autopatch, current_profiler, instrument, uninstrument, unpatch
+from cachescope import (
+    CacheMemoryProfiler,
+    ConfigurationError,
+    autopatch,
+    current_profiler,
+    instrument,
+    uninstrument,
+    unpatch,
+)
 from cachescope.adapters import contract
 from cachescope.adapters.contract import Adapter, Patch
 from cachescope.core import faults
@@ -161,7 +169,9 @@ def test_a_cache_instrumented_by_hand_stays_so_after_the_undo(profiler):
     uninstrument(cache)
 
 
-@pytest.mark.parametrize("method", ["__getitem__", "__setitem__", "__delitem__", "__missing__", "get", "pop", "setdefault", "clear"])
+@pytest.mark.parametrize(
+    "method", ["__getitem__", "__setitem__", "__delitem__", "__missing__", "get", "pop", "setdefault", "clear"]
+)
 def test_another_tools_wrapper_is_called_as_often_as_without_us(profiler, monkeypatch, method):
     """Also where a hook could do what the original does by itself."""
     calls = []
@@ -176,7 +186,14 @@ def test_another_tools_wrapper_is_called_as_often_as_without_us(profiler, monkey
     def use():
         cache = cachetools.LRUCache(4)
         cache["a"] = "1"
-        results = [cache["a"], cache.get("a"), cache.get("b"), cache.get("b", 5), cache.pop("a"), cache.setdefault("c", 3)]
+        results = [
+            cache["a"],
+            cache.get("a"),
+            cache.get("b"),
+            cache.get("b", 5),
+            cache.pop("a"),
+            cache.setdefault("c", 3),
+        ]
         cache["d"] = "4"
         del cache["d"]
         with contextlib.suppress(KeyError):

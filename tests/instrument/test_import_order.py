@@ -51,12 +51,16 @@ FORMS = {
 @pytest.mark.parametrize("order", ["before", "after"])
 def test_every_form_of_import_before_and_after(tmp_path, form, order):
     steps = (form + "\n" + PATCH) if order == "before" else (PATCH + form + "\n")
-    code = f"{steps}\nprint(used({FORMS[form]}(4)))\nhandle.undo()\nprint(used({FORMS[form]}(4)), hooks_left({FORMS[form]}))"
+    cls = FORMS[form]
+    code = f"{steps}\nprint(used({cls}(4)))\nhandle.undo()\nprint(used({cls}(4)), hooks_left({cls}))"
     assert run(code, tmp_path) == ["(1, 1)", "(0, 0) []"]
 
 
 def test_waiting_for_an_import_imports_nothing(tmp_path):
-    code = PATCH + "print('cachetools' in sys.modules)\nhandle.undo()\nimport cachetools\nprint(hooks_left(cachetools.LRUCache))"
+    code = (
+        PATCH
+        + "print('cachetools' in sys.modules)\nhandle.undo()\nimport cachetools\nprint(hooks_left(cachetools.LRUCache))"
+    )
     assert run(code, tmp_path) == ["False", "[]"]
 
 
@@ -78,7 +82,8 @@ def test_what_a_module_makes_at_import_is_seen(tmp_path):
     )
     code = PATCH + (
         "import shop\nshop.setter('x', '1')\nprint(shop.USERS._self_cachescope.sets)\nprint(used(shop.MINE))\n"
-        "shop.load(1); shop.load(1)\nprint(sorted(profiler.caches()))\nprint(shop.load.cache._self_cachescope.counters()[:3])"
+        "shop.load(1); shop.load(1)\nprint(sorted(profiler.caches()))\n"
+        "print(shop.load.cache._self_cachescope.counters()[:3])"
     )
     assert run(code, tmp_path) == ["1", "(1, 1)", "['shop:MINE', 'shop:USERS', 'shop:load']", "(1, 1, 1)"]
 
@@ -101,24 +106,35 @@ def test_a_lazy_import(tmp_path):
 def test_a_library_that_fails_to_import_fails_as_it_would_without_us(tmp_path):
     (tmp_path / "cachetools").mkdir()
     (tmp_path / "cachetools" / "__init__.py").write_text("raise OSError('the disk is on fire')")
-    code = "sys.path.insert(0, '.')\n" + PATCH + "try:\n    import cachetools\nexcept OSError as error:\n    print(error)"
+    code = (
+        "sys.path.insert(0, '.')\n" + PATCH + "try:\n    import cachetools\nexcept OSError as error:\n    print(error)"
+    )
     assert run(code, tmp_path) == ["the disk is on fire"]
 
 
 def test_a_library_that_is_another_one_of_that_name_is_left_alone(tmp_path):
     (tmp_path / "cachetools.py").write_text("class Cache: pass\nclass LRUCache(dict): pass\n")
-    code = "sys.path.insert(0, '.')\n" + PATCH + (
-        "import cachetools\nprint(cachetools.__file__.endswith('cachetools.py'), used({}), hooks_left(cachetools.Cache))\n"
-        "cachetools.LRUCache()['a'] = 1\nhandle.undo()"
+    code = (
+        "sys.path.insert(0, '.')\n"
+        + PATCH
+        + (
+            "import cachetools\n"
+            "print(cachetools.__file__.endswith('cachetools.py'), used({}), hooks_left(cachetools.Cache))\n"
+            "cachetools.LRUCache()['a'] = 1\nhandle.undo()"
+        )
     )
     assert run(code, tmp_path) == ["True (0, 0) []"]
 
 
 def test_a_reloaded_library_breaks_nothing(tmp_path):
     """Its new classes are not patched (the hook runs at import); the old ones are still undone."""
-    code = "import cachetools, importlib\n" + PATCH + (
-        "old = cachetools.LRUCache\ncache = old(4)\nimportlib.reload(cachetools)\nprint(used(cache))\n"
-        "used(cachetools.LRUCache(4))\nhandle.undo()\nprint(hooks_left(old), hooks_left(cachetools.LRUCache))"
+    code = (
+        "import cachetools, importlib\n"
+        + PATCH
+        + (
+            "old = cachetools.LRUCache\ncache = old(4)\nimportlib.reload(cachetools)\nprint(used(cache))\n"
+            "used(cachetools.LRUCache(4))\nhandle.undo()\nprint(hooks_left(old), hooks_left(cachetools.LRUCache))"
+        )
     )
     assert run(code, tmp_path) == ["(1, 1)", "[] []"]
 

@@ -146,7 +146,9 @@ class CachetoolsAdapter(Adapter):
         table = self.in_place(obj) or {}
         methods: dict[str, tuple[str, Any]] = {m: (kind, getattr(cls, m)) for m, kind in table.items() if m not in LIFE}
         methods.update(through(cls, table))
-        shown = cls.__repr__ if cls.__str__ is object.__str__ else cls.__str__
+        shown: Any = cls.__str__
+        if shown is object.__str__:
+            shown = cls.__repr__
         methods["__str__"] = (THROUGH, shown)
         return methods
 

@@ -266,7 +266,7 @@ class Ledger:
                     key_bytes = self.sizer.measure(key, boundary=self.boundary).size_bytes
                 proxy = -1
             else:
-                key_bytes, proxy = written
+                key_bytes, proxy = written  # type: ignore[misc]  # it is no int: mypy doesn't follow type() is int
             size = 0
             if proxy < 0:
                 share = self.shares.get(id(value)) if self.shares else None
@@ -336,7 +336,7 @@ class Ledger:
     def _weigh(self, key: object, value: object) -> int | None:
         try:
             weight: Any = self.weigher(key, value)  # type: ignore[misc]  # only called when there is one
-            a_number = isinstance(weight, Real) and type(weight) is not bool  # numpy's are Real too
+            a_number = isinstance(weight, Real) and not isinstance(weight, type(True))  # numpy's are Real too
             if a_number and 0 <= weight < math.inf:
                 return int(weight)
             swallow("weigher: not a finite number >= 0")

@@ -25,7 +25,7 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from threading import get_ident
-from types import FunctionType
+from types import FrameType, FunctionType
 from types import FunctionType
 from typing import Any
 
@@ -555,11 +555,11 @@ def _is_being_set(frame: Frame | None, self: Any, key: Any, also: int = SET) -> 
 
 def _key_being_set(self: Any) -> Any:
     """The key of a plain set in progress, which has written it down nowhere: from the frame of its hook."""
-    caller = sys._getframe(2)
+    caller: FrameType | None = sys._getframe(2)
     while caller is not None:
         if caller.f_code is _SET_CODE and caller.f_locals.get("self") is self:
             return caller.f_locals["key"]
-        caller = caller.f_back  # type: ignore[assignment]  # None ends the loop
+        caller = caller.f_back
     return MISSING
 
 
@@ -656,7 +656,7 @@ def _settle_unseen(state: State, self: Any, frame: Frame | None, cause: int) -> 
     """The outermost operation is over: has anything left past all hooks, as behind a proxy or under another key?"""
     if frame is not None or state.record is None or not _is_alone(state):
         return
-    data = self if state.data is None else state.data
+    data: Any = self if state.data is None else state.data
     try:
         if dict.__len__(data) < state.entries:
             state.reconcile(data, cause)
@@ -686,7 +686,7 @@ def _is_alone(state: State) -> bool:
 
 def _find_stored_elsewhere(state: State, self: Any, value: Any) -> None:
     """An overriding set stored under another key (lower case, a prefix, …): the newest one, or one that was there."""
-    data = self if state.data is None else state.data
+    data: Any = self if state.data is None else state.data
     size = dict.__len__(data)
     if not _is_alone(state):
         return
@@ -1008,7 +1008,7 @@ def _clear(original: Any, meet: Meet) -> Hook:
         finally:
             state.pop(mine)
         try:
-            data = state.data if state.data is not None else self
+            data: Any = state.data if state.data is not None else self
             left = dict.__len__(data)
             if left == 0:
                 state.commit_clear(state.entries)
@@ -1131,7 +1131,7 @@ def _meet_quietly(self: Any, meet: Meet) -> None:
 
 def peek(state: State, self: Any, key: Any) -> Any:
     """What the cache holds for *key* now, read from the side; MISSING when nothing."""
-    data = state.data
+    data: Any = state.data
     return _dict_get(self if data is None else data, key, MISSING)
 
 

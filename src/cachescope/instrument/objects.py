@@ -96,11 +96,11 @@ def uninstrument(obj: T) -> T:
         cls = type(bare)
         if vars(cls).get("_cachescope_made"):
             base = cls.__mro__[1]
-            object.__dict__["__class__"].__set__(bare, base)  # type: ignore[attr-defined]  # plain assignment meets our property
+            object.__dict__["__class__"].__set__(bare, base)  # plain assignment meets our property
         restore = getattr(type(obj), "_cachescope_restore", None)
         if restore is not None:
             restore(obj)
-        return bare  # type: ignore[no-any-return]
+        return bare
 
 
 def find_adapter(obj: Any, operations: Mapping[str, str] | None = None) -> Adapter:
@@ -210,7 +210,7 @@ def _swap(obj: Any, adapter: Adapter, table: Mapping[str, str], home: Home) -> s
         if adapter.cacheable:
             classes[base] = made
     try:
-        object.__dict__["__class__"].__set__(obj, made)  # type: ignore[attr-defined]  # past any __setattr__ of the user's
+        object.__dict__["__class__"].__set__(obj, made)  # past any __setattr__ of the user's
     except TypeError as error:
         detach(obj)
         return f"its class can't be replaced ({error})"
@@ -242,8 +242,10 @@ def _subclass(
     bases: tuple[type, ...] = (base,)
     if beneath is not None:  # it comes right after the user's classes: what they call by super() meets its hooks
         stock, stock_table = beneath
-        bases = (base, type(stock)(stock.__name__, (stock,), _body(stock, stock_table, meet)))
-    made: type = type(base)(base.__name__, bases, body)
+        metaclass: Callable[..., type] = type(stock)
+        bases = (base, metaclass(stock.__name__, (stock,), _body(stock, stock_table, meet)))
+    metaclass = type(base)
+    made: type = metaclass(base.__name__, bases, body)
     return made
 
 

@@ -1,4 +1,4 @@
-"""For the authors of adapters: the suite that every adapter must pass, a clock to move by hand, sizes counted naively."""
+"""For authors of adapters: the suite that every adapter must pass, a clock to move by hand, sizes counted naively."""
 
 from __future__ import annotations
 

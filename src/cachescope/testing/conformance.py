@@ -9,10 +9,10 @@
         def make_cache(self):
             return shelfcache.Shelf(8)
 
-What is held: the watched cache behaves as the bare one does; the bytes are conserved after every operation; patching and
-undoing work in every order and restore exactly; and nothing breaks in threads, tasks, pickles, copies, re-entrant values and
-keys that raise. A test can't be overridden: a class that redefines one is refused. What an adapter really can't do goes into
-``exempt`` with the reason; the test is still run, and fails when it passes after all.
+What is held: the watched cache behaves as the bare one does; the bytes are conserved after every operation;
+patching and undoing work in every order and restore exactly; and nothing breaks in threads, tasks, pickles, copies,
+re-entrant values and keys that raise. A test can't be overridden: a class that redefines one is refused. What an
+adapter really can't do goes into ``exempt`` with the reason; the test is still run, and fails when it passes after all.
 """
 
 from __future__ import annotations
@@ -116,10 +116,9 @@ class AdapterConformance:
     hows: ClassVar[tuple[str, ...]] = HOWS
     """The ways in which such a cache can be profiled."""
     fresh: ClassVar[tuple[str, str]] = ("", "")
-    """A statement that imports the library, and an expression that makes a cache: for tests in processes of their own."""
+    """A statement that imports the library, and an expression that makes a cache: for processes of their own."""
     supports_ttl: ClassVar[bool] = False
-    """Whether entries go by time; then ``make_cache`` uses :attr:`clock`, and ``lifetime_seconds`` says after how long."""
-    lifetime_seconds: ClassVar[float] = 0.0
+    """Whether entries go by time; then :meth:`later` lets it pass."""
     threadsafe: ClassVar[bool] = False
     """Whether the library lets threads use one cache without a lock; else the tests take one."""
     exempt: ClassVar[Mapping[str, str]] = {}
@@ -197,7 +196,7 @@ class AdapterConformance:
         return chance.choices(choices, weights)[0][1]
 
     def later(self) -> None:
-        """Let :attr:`lifetime_seconds` pass; a subclass with ``supports_ttl`` moves the clock that its caches use."""
+        """Let so much time pass that every entry has expired; needed with ``supports_ttl``."""
         raise NotImplementedError(f"{type(self).__name__}.later: supports_ttl needs it")
 
     # Refusals: what would switch a test off without anybody noticing
@@ -205,7 +204,11 @@ class AdapterConformance:
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         for name, held in vars(AdapterConformance).items():
-            if name.startswith(("test_", "pytest_", "_")) and callable(held) and inspect.getattr_static(cls, name) is not held:
+            if (
+                name.startswith(("test_", "pytest_", "_"))
+                and callable(held)
+                and inspect.getattr_static(cls, name) is not held
+            ):
                 if name in ("__init__", "__repr__") or name.startswith("__"):
                     continue
                 raise TypeError(
@@ -317,7 +320,9 @@ class AdapterConformance:
             state, held = watched.state, _entries(watched.bare) or []
             seen: set[int] = set()
             assert state.entries == len(held), f"operation {index}"
-            assert state.live_bytes == sum(naive_bytes(part, seen) for entry in held for part in entry), f"operation {index}"
+            assert state.live_bytes == sum(naive_bytes(part, seen) for entry in held for part in entry), (
+                f"operation {index}"
+            )
             if index % 10 == 0:
                 self._conserved(watched, f"operation {index}")
             del held
@@ -343,7 +348,8 @@ class AdapterConformance:
         self.write(cache, one, self.make_value(1))
         self.write(cache, one, self.make_value(2))
         self.read(cache, one)
-        for missing in (two, [], two):
+        misses: tuple[Any, ...] = (two, [], two)
+        for missing in misses:
             with contextlib.suppress(KeyError, TypeError):
                 self.read(cache, missing)
         self.drop(cache, one)
@@ -669,7 +675,11 @@ class AdapterConformance:
         protocols = range(pickle.HIGHEST_PROTOCOL + 1)
         bare = self.make_picklable()
         self.write(bare, self.make_key(1), self.make_value(1))
-        possible = [protocol for protocol in protocols if _outcome(lambda c, p=protocol: pickle.dumps(c, p), bare)[0] == "returned"]
+        possible = [
+            protocol
+            for protocol in protocols
+            if _outcome(lambda c, p=protocol: pickle.dumps(c, p), bare)[0] == "returned"
+        ]
         watched = watch(bare)
         with contextlib.suppress(KeyError):
             self.read(watched.cache, self.make_key(1))
@@ -823,7 +833,9 @@ class AdapterConformance:
             assert watched.counted.live_bytes == 0
         for number in range(len(rubbish)):
             self.write(cache, self.make_key(number), self.make_value(number))
-            assert watched.counted.live_bytes == naive_bytes(self.make_key(number)) + naive_bytes(self.make_value(number))
+            assert watched.counted.live_bytes == naive_bytes(self.make_key(number)) + naive_bytes(
+                self.make_value(number)
+            )
             self.drop(cache, self.make_key(number))
             assert watched.counted.live_bytes == 0
         assert sum(faults.counts.values()) == len(rubbish)
@@ -992,7 +1004,9 @@ def _entries(cache: Any) -> list[tuple[Any, Any]] | None:
     bare = cache.__wrapped__ if isinstance(cache, wrapt.ObjectProxy) else cache
     adapter = _adapter_of(bare)
     entries = None if adapter is None else adapter.entries(bare)
-    return None if entries is None else list(dict.items(entries)) if isinstance(entries, dict) else list(entries.items())
+    return (
+        None if entries is None else list(dict.items(entries)) if isinstance(entries, dict) else list(entries.items())
+    )
 
 
 def _size(cache: Any) -> int:

@@ -27,7 +27,11 @@ def snapshot(cls: type) -> list[tuple[type, list[tuple[str, Any]]]]:
 def leaves_nothing_behind() -> Iterator[None]:
     """Fail if what is done inside leaves a class patched, a thread of ours, or the process's profiler running."""
     yield
-    left = [f"{row.library} is {row.state}" for row in autopatch.patch_report() if row.state.startswith(("patched", "waiting", "failed"))]
+    left = [
+        f"{row.library} is {row.state}"
+        for row in autopatch.patch_report()
+        if row.state.startswith(("patched", "waiting", "failed"))
+    ]
     left += [f"thread {thread.name}" for thread in threading.enumerate() if thread.name.startswith("cachescope")]
     left += ["a running profiler"] if current.running_profiler() is not None else []
     for adapter in adapters().values():

@@ -33,4 +33,6 @@ def naive_bytes(value: Any, seen: set[int] | None = None) -> int:
         return sys.getsizeof(value) + sum(naive_bytes(part, seen) for part in value)
     if kind is dict:
         return sys.getsizeof(value) + sum(naive_bytes(part, seen) for pair in value.items() for part in pair)
-    raise TypeError(f"naive_bytes() got a {kind.__name__}; expected built-in values, and lists, tuples, sets and dicts of them")
+    raise TypeError(
+        f"naive_bytes() got a {kind.__name__}; expected built-in values, and lists, tuples, sets and dicts of them"
+    )

@@ -127,7 +127,8 @@ class MappingsAdapter(Adapter):
         if entries is None:
             return 0
         ordered = isinstance(entries, OrderedDict)
-        sizeof, empty = (OrderedDict.__sizeof__, OrderedDict()) if ordered else (dict.__sizeof__, {})
+        empty: dict[Any, Any] = OrderedDict() if ordered else {}
+        sizeof = OrderedDict.__sizeof__ if ordered else dict.__sizeof__
         return int(sizeof(entries) - sizeof(empty))
 
 

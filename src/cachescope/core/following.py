@@ -157,8 +157,9 @@ def drain(events: list[b.Event], records: dict[int, CacheRecord], now: float, ra
 
 
 def _follow(events: Iterable[b.Event], records: dict[int, CacheRecord], now: float) -> None:
-    last = -1
+    last, scale = -1, 1.0
     flow: Any = None
+    cells: dict[tuple[int, int], list[Any]] = {}
     lives: dict[int, tuple[list[Any], int]] = {}
     id_of: Any = None
     for kind, serial, key_hash, key, size, site, _ in events:

@@ -248,7 +248,7 @@ class CacheRegistry:
 
         Armed for longer, a busy cache would pay for it and a quiet one would gain nothing.
         """
-        armed = []
+        armed: list[State] = []
         for record in list(self.records.values()):
             for state in record.live_states():
                 if len(armed) < _STATES_ARMED_AT_ONCE:

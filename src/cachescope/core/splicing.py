@@ -46,9 +46,9 @@ def _spliced(original: Any, cold: Callable[[Any, Any], None]) -> FunctionType | 
     tree = ast.parse(textwrap.dedent("".join(lines)))
     indent = len(lines[0]) - len(lines[0].lstrip())
     for node in ast.walk(tree):
-        if hasattr(node, "col_offset"):
+        if isinstance(node, (ast.stmt, ast.expr, ast.arg, ast.excepthandler, ast.keyword)):
             node.col_offset += indent
-            node.end_col_offset += indent
+            node.end_col_offset = (node.end_col_offset or 0) + indent
     function = tree.body[0]
     if not isinstance(function, ast.FunctionDef) or function.decorator_list or first != code.co_firstlineno:
         return None
@@ -68,8 +68,8 @@ def _spliced(original: Any, cold: Callable[[Any, Any], None]) -> FunctionType | 
     del function.args.args[2:]
     function.args.defaults = []
     shell = ast.ClassDef(name=owner, bases=[], keywords=[], body=[function], decorator_list=[])  # private names are mangled
-    if "type_params" in ast.ClassDef._fields:
-        shell.type_params = []
+    if "type_params" in ast.ClassDef._fields:  # from Python 3.12 on
+        setattr(shell, "type_params", [])  # noqa: B010
     module = ast.increment_lineno(ast.fix_missing_locations(ast.Module(body=[shell], type_ignores=[])), first - 1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SyntaxWarning)  # the constant that is called is not the str that it seems

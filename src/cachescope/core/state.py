@@ -16,7 +16,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from math import log as _log
 from math import log1p as _log1p
 from random import random as _random
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from cachescope.core import batch as b
 from cachescope.core.batch import Batch, PatternText
@@ -458,7 +458,7 @@ def hold(key: object) -> object:
     A tuple is described later, off the application's threads and ten times faster, for tuples of one shape are known.
     """
     if issubclass(type(key), tuple):
-        items = tuple.__getitem__(key, slice(None))  # type: ignore[arg-type]  # a tuple, of whatever class
+        items = tuple.__getitem__(cast("tuple[object, ...]", key), slice(None))
         if len(items) <= _MOST_ITEMS and all(type(item) in _LEAVES_OF_TUPLES for item in items):
             return items
     return describe_key(key)

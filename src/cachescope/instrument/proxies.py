@@ -17,7 +17,7 @@ from cachescope.instrument.binding import Admission, Home, admit, meeting, state
 _classes: weakref.WeakKeyDictionary[Home, dict[tuple[type, str], type[CacheProxy]]] = weakref.WeakKeyDictionary()
 
 
-class CacheProxy(wrapt.ObjectProxy):  # type: ignore[misc]  # wrapt's stubs make it Any
+class CacheProxy(wrapt.ObjectProxy[Any]):
     """Stands for a cache; the methods that mean something are hooks, the rest is the cache's own."""
 
     living: ClassVar[dict[int, weakref.ref[Any]]] = {}

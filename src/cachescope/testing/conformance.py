@@ -583,7 +583,12 @@ class AdapterConformance:
         use_signal = threading.current_thread() is threading.main_thread() and hasattr(signal, "setitimer")
         previous = signal.signal(signal.SIGALRM, ring) if use_signal else None
         thresholds = gc.get_threshold()
-        gc.callbacks.append(lambda phase, _: ring() if phase == "stop" and rung[0] < 10_000 else None)
+
+        def collected(phase: str, _: object) -> None:
+            if phase == "stop" and rung[0] < 10_000:
+                ring()
+
+        gc.callbacks.append(collected)
         gc.set_threshold(20)
         try:
             if use_signal:
@@ -598,7 +603,7 @@ class AdapterConformance:
                 signal.setitimer(signal.ITIMER_REAL, 0)
                 signal.signal(signal.SIGALRM, previous)
             gc.set_threshold(*thresholds)
-            gc.callbacks.pop()
+            gc.callbacks.remove(collected)
         assert rung[0] > 10
         assert len(seen := _entries(watched.bare) or []) == watched.counted.sets - watched.counted.deletes, seen
         assert watched.counted.entries == _size(watched.bare)

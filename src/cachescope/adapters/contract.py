@@ -115,6 +115,25 @@ def finite(limit: object) -> float | None:
     return float(limit) if isinstance(limit, (int, float)) and abs(limit) != math.inf and limit == limit else None
 
 
+_LIMIT_NAMES = ("maxsize", "max_size", "maxlen", "max_entries", "max_items", "capacity", "limit", "size_limit")
+
+
+def stated_limit(obj: Any) -> float | None:
+    """The limit that an object keeps as a number under one of the usual names, private ones too; None when it has none.
+
+    Only instance attributes are read, so that no property of the user's runs.
+    """
+    attributes = getattr(obj, "__dict__", None)
+    if type(attributes) is not dict:
+        return None
+    for name in _LIMIT_NAMES:
+        for attribute in (name, f"_{name}", *(f"_{cls.__name__}__{name}" for cls in type(obj).__mro__[:-1])):
+            value = attributes.get(attribute)
+            if isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0:
+                return finite(value)
+    return None
+
+
 _adapters: dict[str, Adapter] | None = None
 
 

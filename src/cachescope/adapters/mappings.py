@@ -17,7 +17,7 @@ from collections import OrderedDict, UserDict, defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-from cachescope.adapters.contract import Adapter, through
+from cachescope.adapters.contract import Adapter, stated_limit, through
 from cachescope.core.hooks import BEHIND
 
 _FLAT = {
@@ -120,6 +120,10 @@ class MappingsAdapter(Adapter):
         """The dict itself, or the one inside a UserDict."""
         found = obj if isinstance(obj, dict) else getattr(obj, "data", None)
         return found if isinstance(found, dict) else None
+
+    def limits(self, obj: Any) -> tuple[float | None, float | None]:
+        """A number that a subclass keeps under a name such as ``maxsize``."""
+        return stated_limit(obj), None
 
     def container_bytes(self, obj: Any) -> int:
         """The hash table, and an OrderedDict's links, above those of an empty one."""

@@ -66,7 +66,7 @@ class Verdict:
 @click.option("-o", "--output", metavar="FILE", help="Keep the capture.")
 @click.option("-f", "--force", is_flag=True, help="Overwrite the capture FILE.")
 def demo(seconds: float, as_json: bool, output: str | None, force: bool) -> None:
-    """See what cachescope does, on a small shop with seven caches.
+    """See what cachescope does, on a small shop with six caches.
 
     Some of them are set up badly. The shop runs as `cachescope run` would run
     it, with visitors in four threads; then come the report and, from its

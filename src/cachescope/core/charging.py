@@ -74,13 +74,15 @@ class SizingBudget:
         unlimited: Size everything (COMPREHENSIVE).
     """
 
-    __slots__ = ("credit_ns", "most_ns", "refilled_ns", "share", "spent_ns", "unlimited")
+    __slots__ = ("credit_ns", "exhausted", "most_ns", "refilled_ns", "share", "spent_ns", "unlimited")
 
     def __init__(self, share: float, *, unlimited: bool = False) -> None:
         self.share, self.unlimited = share, unlimited
         self.most_ns = int(share * 10e9)
         self.credit_ns = self.most_ns
         self.spent_ns = 0
+        self.exhausted = False
+        """Whether the profiler's memory is used up: then no more charges are written down."""
         self.refilled_ns = perf_counter_ns()
 
     def refill(self) -> None:
@@ -209,7 +211,7 @@ class Ledger:
         if not simple_key:
             key_bytes = self.sizer.measure(key, boundary=self.boundary).size_bytes
         simple_value = simple_bytes(value) >= 0
-        full = len(self.charges) >= LEDGER_LIMIT
+        full = len(self.charges) >= LEDGER_LIMIT or self.budget.exhausted
         size, proxy = self._size(value, exact=simple_value or not full)
         if (suspicious or size >= LARGE_BYTES or proxy >= LARGE_BYTES) and not full:
             share = self.shares.get(id(value))
@@ -315,8 +317,12 @@ class Ledger:
         size = simple_bytes(value)
         if size < 0:
             size = self.sizer.measure_cheap(value)
-        if size >= 0 and exact:
-            return size, -1
+        if size >= 0:
+            if exact:
+                return size, -1
+            proxy = max(1, proxy_bytes(value))
+            self._kind(value).observe(proxy, size)
+            return 0, proxy
         budget = self.budget
         if size < 0 and (budget.unlimited or budget.credit_ns > 0):
             start = perf_counter_ns()

@@ -122,7 +122,7 @@ def _checked(setting: dataclasses.Field[object], value: object, said_as: str = "
             raise _refusal(name, value, _allowed(setting)) from None
     if kind == "str":
         if value is None or (isinstance(value, (str, os.PathLike)) and os.fspath(value)):
-            return None if value is None else os.fspath(value)  # type: ignore[arg-type]
+            return None if value is None else os.fspath(value)
         raise _refusal(name, value, _allowed(setting))
     if kind == "bool":
         if not isinstance(value, bool):

@@ -158,7 +158,7 @@ def drain(events: list[b.Event], records: dict[int, CacheRecord], now: float, ra
 
 def _follow(events: Iterable[b.Event], records: dict[int, CacheRecord], now: float) -> None:
     last, scale = -1, 1.0
-    flow: Any = None
+    flow: Flow
     cells: dict[tuple[int, int], list[Any]] = {}
     lives: dict[int, tuple[list[Any], int]] = {}
     id_of: Any = None
@@ -171,8 +171,7 @@ def _follow(events: Iterable[b.Event], records: dict[int, CacheRecord], now: flo
             flow = record.flow
             cells, scale = flow.cells, flow.scale
             id_of = flow.patterns.id_of
-            known = flow.lives.get(serial)
-            lives = known if known is not None else flow.lives.setdefault(serial, {})
+            lives = flow.lives.setdefault(serial, {})
         flow.drained += 1
         if kind < 4:  # it left; the constants of core.batch, inlined here: this loop is most of our thread's time
             if key_hash == 0 and key is None and kind == 3:

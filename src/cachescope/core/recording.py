@@ -25,6 +25,10 @@ from cachescope.core.results import (
 from cachescope.core.sizing import allocated_bytes
 
 
+_LEAST_READS = 30
+"""Sampled reads of a cache below which nothing is said of hits by kind of key."""
+
+
 @dataclass(slots=True)
 class CacheRecording:
     """One cache of one process: its folds, and what can only be said of the moment."""
@@ -281,8 +285,19 @@ def profile_of(
         total_allocated_bytes_std_error=guessed.std_error,
         total_deallocated_bytes_std_error=freed.std_error,
         fragmentation_ratio=_fragmentation(charged, held, entries),
-        notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
+        notes=tuple(dict.fromkeys([*(note for part in parts for note in part.notes), *_doubts(flows)])),
     )
+
+
+def _doubts(flows: Totals) -> list[str]:
+    """What should be known before the figures are believed."""
+    sets, hits, misses = flows["sets"], flows["hits"], flows["misses"]
+    if sets > 1_000 and hits > 0 and 2 * misses < sets:
+        return [
+            f"{sets:,} entries were set, but only {misses:,} look-ups missed: callers seem to ask `in` first, "
+            "which is no look-up, so the hit ratio says little"
+        ]
+    return []
 
 
 def _fragmentation(charged: int, held: int, entries: int) -> float | None:
@@ -321,8 +336,10 @@ def hotspots_of(
     count_scale = _calibration(totals["sets"] + totals["replacements"], sum(cell.allocations for cell in every), sampled)
     allocated_scale = _calibration(live + freed, sum(cell.allocated_bytes for cell in every), sampled)
     reads_hit, reads_missed = sum(cell.hits for cell in every), sum(cell.misses for cell in every)
-    hit_scale = totals["hits"] / reads_hit if reads_hit else 0.0
-    miss_scale = totals["misses"] / reads_missed if reads_missed else 0.0
+    enough = reads_hit + reads_missed >= _LEAST_READS
+    hit_scale = totals["hits"] / reads_hit if reads_hit and enough else 0.0
+    miss_scale = totals["misses"] / reads_missed if reads_missed and enough else 0.0
+    alone = len(cells) == 1 and by == "pattern"
     out = []
     for label, cell in cells.items():
         allocated = cell.allocated_bytes * allocated_scale
@@ -342,8 +359,8 @@ def hotspots_of(
                 live_bytes=max(0, round(held)),
                 live_entries=max(0, round(cell.live_entries * entries_scale)),
                 allocation_rate=count / seconds,
-                hits=round(cell.hits * hit_scale),
-                misses=round(cell.misses * miss_scale),
+                hits=totals["hits"] if alone else round(cell.hits * hit_scale),
+                misses=totals["misses"] if alone else round(cell.misses * miss_scale),
                 stack_trace=stacks.get(site, ()) if site else (),
                 first_seen=cell.first_seen,
                 last_seen=cell.last_seen,

@@ -207,6 +207,7 @@ class CacheRegistry:
         """What is done between folds: thin out, measure residents, mark peaks."""
         with self._lock:
             self._thin_out()
+            self._keep_within_memory()
             self.budget.refill()
             for record in list(self.records.values()):
                 if self.budget.credit_ns > 0:
@@ -238,6 +239,18 @@ class CacheRegistry:
                 factor = max(_EVENTS_PER_SECOND / rate, least / record.share)
                 if factor < 0.8:
                     self._thin(record, factor)
+
+    def _keep_within_memory(self) -> None:
+        """Hold the cap: follow fewer entries, and write no more charges down while the memory is used up."""
+        limit = self.config.memory_limit_bytes
+        own = self.own_bytes()
+        self.budget.exhausted = own > 0.9 * limit
+        while own > limit:
+            largest = max(self.records.values(), key=lambda record: record.flow.lives_count, default=None)
+            if largest is None or largest.flow.lives_count < 64:
+                return
+            self._thin(largest, 0.5)
+            own = self.own_bytes()
 
     def _thin(self, record: CacheRecord, factor: float) -> None:
         self.fold()  # what waits was followed at the old share
@@ -288,7 +301,7 @@ class CacheRegistry:
             sampling_rate=record.share,
             inherited_bytes=record.inherited[0],
             inherited_entries=record.inherited[1],
-            notes=tuple(sorted(record.notes)),
+            notes=tuple(sorted(record.notes | _standing_notes())),
             totals=record.totals(),
             hotspots=record.flow.hotspots(sites),
             events=tuple(self._event(record, row) for row in list(record.flow.recent)),
@@ -379,6 +392,11 @@ class CacheRegistry:
         for record in list(self.records.values()):
             record.created = self.start_time
             record.settle_at_fork()
+
+
+def _standing_notes() -> set[str]:
+    enabled = getattr(sys, "_is_gil_enabled", None)
+    return {"free-threaded Python: counts are approximate"} if enabled is not None and not enabled() else set()
 
 
 class _Constant:

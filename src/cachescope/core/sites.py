@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import sysconfig
+import weakref
 from types import CodeType, FrameType
 
 _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
@@ -43,12 +44,13 @@ class Sites:
         depth: Callers kept in a stack.
     """
 
-    __slots__ = ("_skipped", "depth", "known", "limit")
+    __slots__ = ("_skipped", "_skipped_classes", "depth", "known", "limit")
 
     def __init__(self, limit: int = 4_096, depth: int = 6) -> None:
         self.limit, self.depth = limit, depth
         self.known: dict[int, Site] = {OVERFLOW: Site("overflow", (), ())}
         self._skipped: dict[int, tuple[bool, CodeType]] = {}
+        self._skipped_classes: weakref.WeakSet[type] = weakref.WeakSet()
 
     def here(self, level: int = 1) -> int:
         """The number of the nearest line that is no plumbing, from *level* frames up; 0 when there is none."""
@@ -71,9 +73,21 @@ class Sites:
             return number
         return self._learn(number, frame)
 
+    def skip_methods(self, cls: type) -> None:
+        """Take the methods of a cache's class for plumbing: the line that called them is what is asked for."""
+        for owner in cls.__mro__:
+            if owner not in self._skipped_classes:
+                if len(self._skipped_classes) < self.limit:
+                    self._skipped_classes.add(owner)
+                for held in vars(owner).values():
+                    code = getattr(held, "__code__", None)
+                    if isinstance(code, CodeType):
+                        self._skipped[id(code)] = (True, code)
+
     def _judge(self, code: CodeType) -> tuple[bool, CodeType]:
         if len(self._skipped) > 4 * self.limit:
             self._skipped.clear()
+            self._skipped_classes.clear()
         verdict = (is_plumbing(code.co_filename), code)
         self._skipped[id(code)] = verdict
         return verdict

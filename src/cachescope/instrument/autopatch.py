@@ -82,15 +82,15 @@ class PatchedLibrary:
         raw = vars(root).get("__init_subclass__", _ABSENT)
         library = self
 
-        def __init_subclass__(cls: type, **kwargs: Any) -> None:
+        def __init_subclass__(cls: Any, /, **kwargs: Any) -> None:
             if raw is _ABSENT:
-                super(root, cls).__init_subclass__(**kwargs)
+                super(root, cls).__init_subclass__(**kwargs)  # type: ignore[arg-type]  # root is a class
             else:
                 raw.__get__(None, cls)(**kwargs)
             library._meet_subclass(cls)
 
-        installed = classmethod(__init_subclass__)
-        root.__init_subclass__ = installed  # type: ignore[assignment]  # a class method by any other name
+        installed: Any = classmethod(__init_subclass__)
+        root.__init_subclass__ = installed  # type: ignore[method-assign]  # a class method by any other name
         self._installed.append((root, "__init_subclass__", raw, vars(root)["__init_subclass__"]))
 
     def _meet_subclass(self, cls: type) -> None:
@@ -257,7 +257,7 @@ def _patch(adapter: Adapter, home: Home) -> None:
         except Exception as error:  # raised here, it would break the user's import
             swallow(f"patching {adapter.name}", error)
 
-    wrapt.register_post_import_hook(when_imported, adapter.module)
+    wrapt.register_post_import_hook(when_imported, adapter.module or "")
 
 
 def _install(adapter: Adapter, home: Home) -> None:

@@ -93,6 +93,7 @@ def admit(obj: Any, admission: Admission) -> State:
         boundary=(id(inner),),
     )
     state.admission = admission
+    registry.sites.skip_methods(type(inner))
     _attach(obj, state)
     return state
 

@@ -47,7 +47,9 @@ def origin_of(obj: Any, level: int = 1) -> Origin:
         target = _target(code, frame.f_lasti)
         scope = "" if code.co_name == "<module>" else code.co_qualname
         label = ".".join(part for part in (scope, target) if part) or type(obj).__qualname__
-        return Origin(f"{frame.f_globals.get('__name__', '?')}:{label}", where)
+        module = str(frame.f_globals.get("__name__", "?"))
+        module = "__main__" if module == "__mp_main__" else module  # what a spawned worker calls its parent's script
+        return Origin(f"{module}:{label}", where)
     except Exception as error:
         swallow("naming", error)
         return Origin(type(obj).__qualname__, "")

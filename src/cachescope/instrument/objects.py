@@ -6,7 +6,7 @@ import logging
 import threading
 import weakref
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from cachescope.adapters.contract import Adapter, adapters
 from cachescope.core import current
@@ -67,11 +67,11 @@ def instrument(
     with _lock:
         known = _known(obj)
         if known is not None:
-            return _again(known, name, registry)
+            return cast(T, _again(known, name, registry))
         adapter = find_adapter(obj, operations)
         origin = origin_of(obj, 1)
         origin = origin._replace(name=name) if name is not None else origin
-        return _hook(obj, adapter, how, Origin(*origin), weigher, home_of(registry))
+        return cast(T, _hook(obj, adapter, how, Origin(*origin), weigher, home_of(registry)))
 
 
 def uninstrument(obj: T) -> T:
@@ -122,7 +122,7 @@ def find_adapter(obj: Any, operations: Mapping[str, str] | None = None) -> Adapt
             swallow(f"recognising {type(obj).__name__}", error)
     raise NotACacheError(
         f"instrument() got {_short(obj)}, in which no cache operation was recognised; expected a cachetools cache, a "
-        "mutable mapping, or an object with methods such as get and set. If it is a cache with methods of other names, "
+        "mutable mapping, or an object with methods such as get and set; for a function, @profiled_cache. If it is a cache with methods of other names, "
         'say which: instrument(cache, operations={"fetch": "get", "store": "set", "drop": "delete"})'
     )
 

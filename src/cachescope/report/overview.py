@@ -190,6 +190,11 @@ def sites(
         yield from _hotspots(view, hotspots, whole, alone=alone, by_site=True, stacks=shown)
 
 
+def _each(row: MemoryHotspot) -> float:
+    """Bytes of an entry: of those held now, or of those set when none is."""
+    return row.live_bytes / row.live_entries if row.live_entries else row.average_size_bytes
+
+
 def _hotspots(
     view: View, hotspots: tuple[MemoryHotspot, ...], whole: float, *, alone: bool, by_site: bool, stacks: int
 ) -> Iterator[Text]:
@@ -201,7 +206,7 @@ def _hotspots(
     columns = [
         *view.live_columns(live, errors, whole),
         view.figure("Entries", [figures.count(row.live_entries) for row in rows], 4, "{} entries"),
-        view.figure("Each", [figures.byte_size(row.average_size_bytes) for row in rows], 6, "{} each"),
+        view.figure("Each", [figures.byte_size(_each(row)) for row in rows], 6, "{} each"),
         view.figure("Hits", [figures.ratio(row.hit_ratio) for row in rows], 1, "{} hits"),
         view.figure("Sets", [figures.count(row.allocation_count) for row in rows], 8, "{} sets"),
         view.figure("Sets/s", [figures.rate(row.allocation_rate) for row in rows], 7, "{}/s"),

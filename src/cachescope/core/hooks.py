@@ -25,13 +25,12 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from threading import get_ident
-from types import FrameType, FunctionType
-from types import FunctionType
+from types import CodeType, FrameType, FunctionType
 from typing import Any
 
 from cachescope.core import batch as b
 from cachescope.core.faults import swallow
-from cachescope.core.splicing import with_hits_counted
+from cachescope.core.splicing import around, with_hits_counted
 from cachescope.core.state import (
     ATTRIBUTE,
     CAUSE,
@@ -77,6 +76,8 @@ _INNER = frozenset((SET, POPITEM, EXPIRE, CLEAR, LOOKUP))
 missed_before_setdefault: set[str] = set()
 """Modules whose ``setdefault`` follows a miss that was counted already; adapters add to it."""
 
+_set_codes: set[CodeType] = set()
+"""The code of all hooks of plain sets, to know their frames by."""
 KINDS: dict[str, Callable[[Any, Meet], Hook]] = {}
 """The closed set of kinds, filled below and in :mod:`cachescope.core.async_hooks`."""
 
@@ -445,7 +446,9 @@ def _count_lookup(state: State, key: Any, hit: bool) -> None:
 @_kind("set")
 def _set(original: Any, meet: Meet) -> Hook:
     """A stock ``__setitem__`` of a cache whose entries are in an exact dict of its own, ``state.data``."""
-    return _bound(_set_template, original, meet)
+    hook = around(original, _set_template, {"original": original, "meet": meet}) or _bound(_set_template, original, meet)
+    _set_codes.add(hook.__code__)
+    return hook
 
 
 def _set_template(self: Any, key: Any, value: Any) -> Any:
@@ -557,7 +560,7 @@ def _key_being_set(self: Any) -> Any:
     """The key of a plain set in progress, which has written it down nowhere: from the frame of its hook."""
     caller: FrameType | None = sys._getframe(2)
     while caller is not None:
-        if caller.f_code is _SET_CODE and caller.f_locals.get("self") is self:
+        if caller.f_code in _set_codes and caller.f_locals.get("self") is self:
             return caller.f_locals["key"]
         caller = caller.f_back
     return MISSING
@@ -742,7 +745,9 @@ def _miss_was_counted() -> bool:
 @_kind("delete")
 def _delete(original: Any, meet: Meet) -> Hook:
     """A stock ``__delitem__`` of a cache whose entries are in an exact dict of its own, ``state.data``."""
-    return _bound(_delete_template, original, meet)
+    return around(original, _delete_template, {"original": original, "meet": meet}) or _bound(
+        _delete_template, original, meet
+    )
 
 
 def _delete_template(self: Any, key: Any) -> Any:
@@ -1190,7 +1195,6 @@ def _calibrate() -> int:
 
 
 _NORMAL_REFERENCES = _calibrate()
-_SET_CODE = _set(None, state_of).__code__  # type: ignore[arg-type]  # only its code is wanted
 
 
 def is_hook(function: Any) -> bool:

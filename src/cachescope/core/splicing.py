@@ -12,7 +12,7 @@ import ast
 import inspect
 import textwrap
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -20,6 +20,7 @@ from cachescope.core.state import ATTRIBUTE
 
 _COLD = "<cachescope: count while something is up>"
 _DEFAULT = "<cachescope: default of {}>"
+_GLOBAL = "<cachescope: {}>"
 
 
 def with_hits_counted(original: Any, cold: Callable[[Any, Any], None]) -> FunctionType | None:
@@ -39,40 +40,56 @@ def with_hits_counted(original: Any, cold: Callable[[Any, Any], None]) -> Functi
 
 
 def _spliced(original: Any, cold: Callable[[Any, Any], None]) -> FunctionType | None:
+    found = _source_of(original)
+    if found is None:
+        return None
+    function, first = found
+    names = [argument.arg for argument in function.args.args]
+    defaults = original.__defaults__ or ()
+    if len(names) != 2 + len(defaults) or function.args.kwonlyargs or function.args.vararg:
+        return None
+    function = _CountReturns(names[0], names[1]).visit(function)
+    constants: dict[str, Any] = {_COLD: cold}
+    for name, default in zip(reversed(names), reversed(defaults), strict=False):
+        # A bound default such as cache_getitem=Cache.__getitem__ becomes a constant: with two parameters and no more,
+        # the interpreter enters the method from cache[key] without a C call in between.
+        constants[_DEFAULT.format(name)] = default
+        function = _Constant(name, _DEFAULT.format(name)).visit(function)
+    del function.args.args[2:]
+    function.args.defaults = []
+    return _made(original, function, first, constants)
+
+
+def _source_of(original: Any) -> tuple[ast.FunctionDef, int] | None:
+    """A method's syntax tree, and the line it begins at; None for what is unusual."""
     code = original.__code__
     if not isinstance(original, FunctionType) or code.co_freevars or hasattr(original, "__wrapped__"):
         return None
     lines, first = inspect.getsourcelines(original)
     tree = ast.parse(textwrap.dedent("".join(lines)))
+    function = tree.body[0]
+    if not isinstance(function, ast.FunctionDef) or function.decorator_list or first != code.co_firstlineno:
+        return None
+    if any(isinstance(node, (ast.Lambda, ast.Yield, ast.YieldFrom)) for node in ast.walk(tree)):
+        return None
     indent = len(lines[0]) - len(lines[0].lstrip())
     for node in ast.walk(tree):
         if isinstance(node, (ast.stmt, ast.expr, ast.arg, ast.excepthandler, ast.keyword)):
             node.col_offset += indent
             node.end_col_offset = (node.end_col_offset or 0) + indent
-    function = tree.body[0]
-    if not isinstance(function, ast.FunctionDef) or function.decorator_list or first != code.co_firstlineno:
-        return None
-    names = [argument.arg for argument in function.args.args]
-    if len(names) < 2 or any(isinstance(node, (ast.Lambda, ast.Yield, ast.YieldFrom)) for node in ast.walk(tree)):
-        return None
+    return function, first
+
+
+def _made(original: Any, function: ast.FunctionDef, first: int, constants: Mapping[str, Any]) -> FunctionType | None:
+    """Compile *function* as a method of the same class, with objects for its placeholders."""
+    code = original.__code__
     owner = code.co_qualname.rpartition(".")[0].rpartition(".")[2]
-    function = _CountReturns(names[0], names[1]).visit(function)
-    constants: dict[str, Any] = {_COLD: cold}
-    for name, default in zip(reversed(names), reversed(original.__defaults__ or ()), strict=False):
-        # A bound default such as cache_getitem=Cache.__getitem__ becomes a constant: with two parameters and no more,
-        # the interpreter enters the method from cache[key] without a C call in between.
-        constants[_DEFAULT.format(name)] = default
-        function = _Constant(name, _DEFAULT.format(name)).visit(function)
-    if len(names) != 2 + len(original.__defaults__ or ()) or function.args.kwonlyargs or function.args.vararg:
-        return None
-    del function.args.args[2:]
-    function.args.defaults = []
     shell = ast.ClassDef(name=owner, bases=[], keywords=[], body=[function], decorator_list=[])  # private names are mangled
     if "type_params" in ast.ClassDef._fields:  # from Python 3.12 on
         setattr(shell, "type_params", [])  # noqa: B010
     module = ast.increment_lineno(ast.fix_missing_locations(ast.Module(body=[shell], type_ignores=[])), first - 1)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SyntaxWarning)  # the constant that is called is not the str that it seems
+        warnings.simplefilter("ignore", SyntaxWarning)  # the constants that are called are not the str that they seem
         compiled = compile(module, code.co_filename, "exec", dont_inherit=True)
     made = _code_in(_code_in(compiled, owner), code.co_name)
     if made.co_freevars:
@@ -80,6 +97,85 @@ def _spliced(original: Any, cold: Callable[[Any, Any], None]) -> FunctionType | 
     consts = tuple(constants.get(const, const) if type(const) is str else const for const in made.co_consts)
     made = made.replace(co_consts=consts, co_qualname=code.co_qualname)
     return FunctionType(made, original.__globals__, original.__name__)
+
+
+def around(original: Any, template: FunctionType, given: Mapping[str, Any]) -> FunctionType | None:
+    """The same method inside another function's statements, so that neither has a frame of its own.
+
+    Args:
+        original: A method written in Python that returns nothing.
+        template: A function with the same parameters, which calls ``original(…)`` once, as a statement: there the method's
+            own statements go. What it refers to of its module, and of *given*, becomes constants.
+        given: Values of names that the template refers to.
+
+    Returns:
+        The new function; None when *original* can't be spliced.
+    """
+    try:
+        return _around(original, template, given)
+    except (OSError, TypeError, ValueError, SyntaxError, LookupError, AttributeError):
+        return None
+
+
+def _around(original: Any, template: FunctionType, given: Mapping[str, Any]) -> FunctionType | None:
+    found = _source_of(original)
+    if found is None:
+        return None
+    inner, first = found
+    outer = ast.parse(textwrap.dedent(inspect.getsource(template))).body[0]
+    if not isinstance(outer, ast.FunctionDef) or inner.args.kwonlyargs or inner.args.vararg:
+        return None
+    names = [argument.arg for argument in inner.args.args]
+    wanted = [argument.arg for argument in outer.args.args]
+    constants: dict[str, Any] = {}
+    for name, default in zip(reversed(names), reversed(original.__defaults__ or ()), strict=False):
+        constants[_DEFAULT.format(name)] = default
+        inner = _Constant(name, _DEFAULT.format(name)).visit(inner)
+    body = inner.body[1:] if ast.get_docstring(inner) is not None else inner.body
+    if names[: len(wanted)] != wanted or len(names) != len(wanted) + len(original.__defaults__ or ()):
+        return None
+    if any(isinstance(node, (ast.Return, ast.FunctionDef, ast.Global, ast.Nonlocal)) for part in body for node in ast.walk(part)):
+        return None
+    locals_ = set(template.__code__.co_varnames) - set(wanted)
+    for node in ast.walk(outer):
+        if isinstance(node, ast.Name) and node.id in locals_:
+            node.id = f"_cachescope_{node.id}"
+        elif isinstance(node, ast.ExceptHandler) and node.name is not None:
+            node.name = f"_cachescope_{node.name}"
+    values = {**template.__globals__, **given}
+    for name in template.__code__.co_names:
+        if name in values and name != "original":
+            constants[_GLOBAL.format(name)] = values[name]
+            outer = _Constant(name, _GLOBAL.format(name)).visit(outer)
+    outer = _Inline(body, original=constants.setdefault(_GLOBAL.format("original"), given["original"])).visit(outer)
+    outer.name, outer.returns = inner.name, None
+    for argument in outer.args.args:
+        argument.annotation = None
+    for node in ast.walk(outer):  # the hook's own statements stand at the method's first line
+        if isinstance(node, (ast.stmt, ast.expr, ast.arg, ast.excepthandler)) and not hasattr(node, "_from_the_library"):
+            node.lineno = node.end_lineno = 1
+            node.col_offset = node.end_col_offset = 0
+    return _made(original, outer, first, constants)
+
+
+class _Inline(ast.NodeTransformer):
+    """Puts statements where ``original(…)`` is called, and the original itself where it is only named."""
+
+    def __init__(self, body: list[ast.stmt], original: object) -> None:
+        del original
+        self.body = body
+        for statement in body:
+            for node in ast.walk(statement):
+                node._from_the_library = True  # type: ignore[attr-defined]  # our own mark on the tree
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | list[ast.stmt]:  # noqa: N802  # ast's spelling
+        call = node.value
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "original":
+            return self.body
+        return self.generic_visit(node)
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:  # noqa: N802  # ast's spelling
+        return ast.Constant(_GLOBAL.format("original")) if node.id == "original" else node
 
 
 class _CountReturns(ast.NodeTransformer):
@@ -125,4 +221,4 @@ def _code_in(outer: CodeType, name: str) -> CodeType:
     return next(const for const in outer.co_consts if isinstance(const, CodeType) and const.co_name == name)
 
 
-__all__ = ["with_hits_counted"]
+__all__ = ["around", "with_hits_counted"]

@@ -9,7 +9,8 @@ from typing import Any, assert_type
 from cachetools import LFUCache, LRUCache
 
 from cachescope import CacheMemoryProfiler, profiled_cache
-from cachescope.instrument.decorator import AsyncCachedFunction, CachedFunction, CachedMethod, CacheInfo
+from cachescope.instrument.cached_function import AsyncCachedFunction, CachedFunction, CachedMethod
+from cachescope.instrument.memo import CacheInfo
 
 
 class User:

@@ -23,8 +23,9 @@ from cachetools.keys import _HashedTuple, hashkey, typedkey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cachescope.core import patterns
-from cachescope.core.patterns import OVERFLOW, KeyPatterns, pattern_of
+from cachescope.core import key_sketch
+from cachescope.core.pattern_trees import OVERFLOW
+from cachescope.core.patterns import KeyPatterns, pattern_of
 
 
 class Color(enum.Enum):
@@ -531,9 +532,9 @@ def test_wide_and_deep_tuples_are_read_within_a_budget() -> None:
     assert len(pattern_of(key)) <= 120
     table = KeyPatterns()
     assert table.text(table.id_of(key)) == pattern_of(key)
-    sketch = patterns._Sketch()
+    sketch = key_sketch.Sketch()
     sketch.of(key)
-    assert -patterns._MOST_ITEMS_IN_ALL < sketch.room <= 0
+    assert -key_sketch.MOST_ITEMS_IN_ALL < sketch.room <= 0
 
 
 def test_bytes_and_text_never_meet_in_a_cache() -> None:
@@ -544,7 +545,7 @@ random = "5a3e1f2b-8c4d-4e6f-9a0b-1c2d3e4f5a6b"
 keys = ["a:b", b"a:b", ("a:b",), (b"a:b",), ("{uuid}",), (random,), frozenset({b"a", "b"})]
 print([table.text(table.id_of(key)) for key in keys * 2])
 """
-    source = pathlib.Path(patterns.__file__).parents[2]
+    source = pathlib.Path(key_sketch.__file__).parents[2]
     run = subprocess.run(
         [sys.executable, "-bb", "-c", script],
         env={**os.environ, "PYTHONPATH": str(source)},

@@ -126,7 +126,7 @@ class CachetoolsAdapter(Adapter):
         out: dict[str, str] = {}
         for method, kind in HOOKED.items():
             owner = next((c for c in cls.__mro__ if method in vars(c)), None)
-            if owner is not None:
+            if owner is not None and not (method == "popitem" and reads_past_hooks(owner, made_to_measure=True)):
                 out[method] = kind if is_stock(owner) else _OPEN.get(method, kind)
         for method, kind in LIFE.items():
             if method in ("__copy__", "__setstate__") and hasattr(cls, method):
@@ -187,14 +187,15 @@ class CachetoolsAdapter(Adapter):
         return base
 
 
-def reads_past_hooks(cls: type) -> bool:
+def reads_past_hooks(cls: type, *, made_to_measure: bool = False) -> bool:
     """Whether the stock ``popitem`` of *cls* only deletes through a method that is hooked, so that it needs none itself.
 
-    From cachetools 8 on it reads through ``Cache.__getitem__``, which isn't counted for a class that has its own.
+    From cachetools 8 on it reads through ``Cache.__getitem__``, which isn't counted for a class that has its own, as a
+    made-to-measure one always has.
     """
     popitem = vars(cls).get("popitem")
     names = popitem.__code__.co_names if isinstance(popitem, FunctionType) else ()
-    return "__getitem__" in names and "pop" not in names and "__getitem__" in vars(cls)
+    return is_stock(cls) and "__getitem__" in names and "pop" not in names and (made_to_measure or "__getitem__" in vars(cls))
 
 
 def is_stock(cls: type) -> bool:

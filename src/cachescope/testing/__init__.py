@@ -8,8 +8,9 @@ from cachescope.testing.clock import FakeClock
 from cachescope.testing.sizes import naive_bytes
 
 if TYPE_CHECKING:
-    from cachescope.testing.conformance import AdapterConformance, Watched
+    from cachescope.testing.conformance import AdapterConformance
     from cachescope.testing.guard import hooks_left, leaves_nothing_behind, snapshot
+    from cachescope.testing.suite.watched import Watched
 
 __all__ = [
     "AdapterConformance",
@@ -27,7 +28,7 @@ def __getattr__(name: str) -> Any:
     if name in ("AdapterConformance", "Watched"):
         import pytest
 
-        pytest.register_assert_rewrite("cachescope.testing.conformance")
+        pytest.register_assert_rewrite("cachescope.testing.conformance", "cachescope.testing.suite")
         from cachescope.testing import conformance
 
         return getattr(conformance, name)

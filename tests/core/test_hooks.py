@@ -11,7 +11,7 @@ import cachetools
 import pytest
 
 from cachescope import CacheMemoryProfiler, instrument
-from cachescope.core import hooks, state
+from cachescope.core import hooks, mapping_hooks, settling, state, stock_hooks
 from cachescope.core.state import COUNTERS
 
 SHARED = frozenset((*COUNTERS, "hidden_hits", "hidden_misses"))
@@ -74,10 +74,10 @@ def breaches(code):
             yield f"{where} is added to by {between}"
 
 
-@pytest.mark.parametrize("module", [hooks, state], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [stock_hooks, mapping_hooks, settling, state], ids=lambda module: module.__name__)
 def test_shared_counters_change_by_one_uninterrupted_addition(module):
     codes = list(functions_of(module))
-    assert sum(1 for code in codes for _ in stores(code)) >= 10
+    assert sum(1 for code in codes for _ in stores(code)) > 0
     assert [breach for code in codes for breach in breaches(code)] == []
 
 

@@ -34,7 +34,7 @@ from types import FunctionType
 from typing import Any
 
 from cachescope.adapters.contract import THROUGH, Adapter, Patch, finite, through
-from cachescope.core import hooks, sites
+from cachescope.core import settling, sites
 
 HOOKED = {
     "__getitem__": "lookup",
@@ -211,7 +211,7 @@ def _know_the_library(base: type) -> None:
         folder = filename.rsplit("__init__", 1)[0]
         if folder not in sites.plumbing_folders:
             sites.plumbing_folders.append(folder)
-    hooks.missed_before_setdefault.update(
+    settling.missed_before_setdefault.update(
         f"cachetools.{name}" for name in ("_cached", "_cachedmethod", "_decorator", "_decorators", "_descriptor")
     )
 

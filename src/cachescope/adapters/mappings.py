@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cachescope.adapters.contract import Adapter, stated_limit, through
-from cachescope.core.hooks import BEHIND
+from cachescope.core.mapping_hooks import BEHIND
 
 _FLAT = {
     "__getitem__": "lookup_flat",

@@ -192,9 +192,7 @@ def _follow(events: Iterable[b.Event], records: dict[int, CacheRecord], now: flo
             last = -1
             continue
         pattern = id_of(key)
-        cell = cells.get((pattern, site))
-        if cell is None:
-            cell = flow.cell(pattern, site, now)
+        cell = cells.get((pattern, site)) or flow.cell(pattern, site, now)
         cell[11] = now
         if kind > 5:
             cell[8 if kind == 6 else 9] += 1

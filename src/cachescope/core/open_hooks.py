@@ -26,7 +26,8 @@ import wrapt
 
 from cachescope.core import batch as b
 from cachescope.core.faults import swallow
-from cachescope.core.hooks import KINDS, Hook, Meet, owned_state
+from cachescope.core.hooks import KINDS, Hook, Meet
+from cachescope.core.looking import owned_state
 from cachescope.core.open_frames import (
     ADD,
     CHANGE,

@@ -24,7 +24,6 @@ from cachescope.core.results import (
 )
 from cachescope.core.sizing import allocated_bytes
 
-
 _LEAST_READS = 30
 """Sampled reads of a cache below which nothing is said of hits by kind of key."""
 

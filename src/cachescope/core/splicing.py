@@ -84,7 +84,9 @@ def _made(original: Any, function: ast.FunctionDef, first: int, constants: Mappi
     """Compile *function* as a method of the same class, with objects for its placeholders."""
     code = original.__code__
     owner = code.co_qualname.rpartition(".")[0].rpartition(".")[2]
-    shell = ast.ClassDef(name=owner, bases=[], keywords=[], body=[function], decorator_list=[])  # private names are mangled
+    shell = ast.ClassDef(
+        name=owner, bases=[], keywords=[], body=[function], decorator_list=[]
+    )  # private names are mangled
     if "type_params" in ast.ClassDef._fields:  # from Python 3.12 on
         setattr(shell, "type_params", [])  # noqa: B010
     module = ast.increment_lineno(ast.fix_missing_locations(ast.Module(body=[shell], type_ignores=[])), first - 1)
@@ -99,7 +101,7 @@ def _made(original: Any, function: ast.FunctionDef, first: int, constants: Mappi
     return FunctionType(made, original.__globals__, original.__name__)
 
 
-def around(original: Any, template: FunctionType, given: Mapping[str, Any]) -> FunctionType | None:
+def around(original: Any, template: Any, given: Mapping[str, Any]) -> FunctionType | None:
     """The same method inside another function's statements, so that neither has a frame of its own.
 
     Args:
@@ -117,7 +119,7 @@ def around(original: Any, template: FunctionType, given: Mapping[str, Any]) -> F
         return None
 
 
-def _around(original: Any, template: FunctionType, given: Mapping[str, Any]) -> FunctionType | None:
+def _around(original: Any, template: Any, given: Mapping[str, Any]) -> FunctionType | None:
     found = _source_of(original)
     if found is None:
         return None
@@ -134,7 +136,11 @@ def _around(original: Any, template: FunctionType, given: Mapping[str, Any]) -> 
     body = inner.body[1:] if ast.get_docstring(inner) is not None else inner.body
     if names[: len(wanted)] != wanted or len(names) != len(wanted) + len(original.__defaults__ or ()):
         return None
-    if any(isinstance(node, (ast.Return, ast.FunctionDef, ast.Global, ast.Nonlocal)) for part in body for node in ast.walk(part)):
+    if any(
+        isinstance(node, (ast.Return, ast.FunctionDef, ast.Global, ast.Nonlocal))
+        for part in body
+        for node in ast.walk(part)
+    ):
         return None
     locals_ = set(template.__code__.co_varnames) - set(wanted)
     for node in ast.walk(outer):
@@ -152,7 +158,9 @@ def _around(original: Any, template: FunctionType, given: Mapping[str, Any]) -> 
     for argument in outer.args.args:
         argument.annotation = None
     for node in ast.walk(outer):  # the hook's own statements stand at the method's first line
-        if isinstance(node, (ast.stmt, ast.expr, ast.arg, ast.excepthandler)) and not hasattr(node, "_from_the_library"):
+        if isinstance(node, (ast.stmt, ast.expr, ast.arg, ast.excepthandler)) and not hasattr(
+            node, "_from_the_library"
+        ):
             node.lineno = node.end_lineno = 1
             node.col_offset = node.end_col_offset = 0
     return _made(original, outer, first, constants)

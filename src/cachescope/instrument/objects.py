@@ -13,7 +13,8 @@ from cachescope.core import current
 from cachescope.core.charging import Weigher
 from cachescope.core.errors import ConfigurationError, NotACacheError
 from cachescope.core.faults import swallow
-from cachescope.core.hooks import make_hook, unhooked, without_state
+from cachescope.core.hooks import make_hook, unhooked
+from cachescope.core.life_hooks import without_state
 from cachescope.core.registry import CacheRegistry
 from cachescope.core.state import ATTRIBUTE, State
 from cachescope.instrument.binding import Admission, Home, admit, detach, home_of, itself, meeting, state_on
@@ -227,7 +228,7 @@ def _subclass(
         **_body(base, table, meet),
         "__class__": property(lambda self: base),
     }
-    reduce_ex = base.__reduce_ex__
+    reduce_ex: Any = base.__reduce_ex__
 
     def __reduce_ex__(self: Any, protocol: Any) -> Any:
         reduced = without_state(reduce_ex(self, protocol))

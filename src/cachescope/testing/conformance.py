@@ -38,7 +38,8 @@ from cachescope.testing.suite.watched import Watched
 WRAPPERS = ("closure", "wrapt")
 
 
-class AdapterConformance(Transparency, Conservation, Patching, Concurrency, Life, Instrumenting):
+# pytest runs the tests of the last base first.
+class AdapterConformance(Instrumenting, Life, Concurrency, Patching, Conservation, Transparency):
     """See the module's docstring. Subclass it with a name that pytest collects, and say how a cache is made.
 
     A subclass of it may redefine what is not a test: the attributes, ``make_…`` and ``read``, ``write``, ``drop``.

@@ -32,7 +32,11 @@ class User:
 def document(rng: random.Random) -> dict[str, Any]:
     """A JSON-like document of some 3 to 10 kB."""
     return {
-        f"field{i}": {"id": rng.randrange(10**9), "text": f"{rng.random()}" * 3, "list": [rng.random() for _ in range(5)]}
+        f"field{i}": {
+            "id": rng.randrange(10**9),
+            "text": f"{rng.random()}" * 3,
+            "list": [rng.random() for _ in range(5)],
+        }
         for i in range(rng.randrange(5, 15))
     }
 
@@ -51,11 +55,17 @@ def contents() -> dict[str, tuple[int, Callable[[int, random.Random], Any]]]:
         "10 kB bytes": (2_000, lambda i, rng: bytes(10_000)),
         "dicts of 20": (3_000, lambda i, rng: {f"key{j}-{i}": rng.randrange(1000, 10**6) for j in range(20)}),
         "lists of 1,000 ints": (1_500, lambda i, rng: [rng.randrange(1000, 10**6) for _ in range(1000)]),
-        "slots dataclasses": (5_000, lambda i, rng: User(f"name {i}", i + 1000, f"{i}@example.org", [f"t{i}", f"u{i}"])),
+        "slots dataclasses": (
+            5_000,
+            lambda i, rng: User(f"name {i}", i + 1000, f"{i}@example.org", [f"t{i}", f"u{i}"]),
+        ),
         "nested JSON": (2_000, lambda i, rng: document(rng)),
         "1 MB numpy arrays": (100, array),
         "one value shared": (3_000, lambda i, rng: shared),
-        "heavily skewed": (5_000, lambda i, rng: ["x" * 60 + str(i)] * 1 + [rng.random() for _ in range(int(rng.lognormvariate(3, 1.5)))]),
+        "heavily skewed": (
+            5_000,
+            lambda i, rng: ["x" * 60 + str(i)] * 1 + [rng.random() for _ in range(int(rng.lognormvariate(3, 1.5)))],
+        ),
     }
 
 
@@ -76,7 +86,9 @@ def worker(name: str, level: str) -> dict[str, float]:
     truth = tracemalloc.get_traced_memory()[0] - empty
     tracemalloc.stop()
     shared_bytes = 0
-    if name == "one value shared":  # made before tracemalloc looked; the cache alone would not free it, we charge it once
+    if (
+        name == "one value shared"
+    ):  # made before tracemalloc looked; the cache alone would not free it, we charge it once
         shared_bytes = sys.getsizeof(bare["item:0"]) + sum(map(sys.getsizeof, bare["item:0"]))
     del bare
     gc.collect()
@@ -120,7 +132,10 @@ def main() -> None:
     if options.worker:
         print(json.dumps(worker(*options.worker)))
         return
-    print(f"{'content':20} {'level':14} {'truth MB':>8} {'error':>7} {'stated ±':>8} {'at once':>8} {'sigmas':>7} {'sized':>6} {'cleared':>7}")
+    print(
+        f"{'content':20} {'level':14} {'truth MB':>8} {'error':>7} {'stated ±':>8} "
+        f"{'at once':>8} {'sigmas':>7} {'sized':>6} {'cleared':>7}"
+    )
     for name in contents():
         for level in ("basic", "detailed", "comprehensive"):
             command = [sys.executable, __file__, "--worker", name, level]

@@ -19,7 +19,9 @@ def best(modules: str, runs: int = 15) -> tuple[float, float, int]:
     """Milliseconds, MiB and modules: the least of several fresh interpreters."""
     rows = []
     for _ in range(runs):
-        done = subprocess.run([sys.executable, "-c", CODE.format(modules=modules)], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", CODE.format(modules=modules)], capture_output=True, text=True, check=True
+        )
         took, resident, count = done.stdout.split()
         rows.append((float(took), float(resident), int(count)))
     return min(row[0] for row in rows), min(row[1] for row in rows), rows[0][2]

@@ -56,7 +56,7 @@ def worker(profiled: bool, count: int, size: int) -> dict[str, Any]:
     out: dict[str, Any] = {"cpu": time.process_time() - started}
     if profiler is not None:
         time.sleep(0.5)
-        import cachescope.core.patterns as patterns
+        from cachescope.core import patterns
 
         name = profiler.caches()[0]
         spots = {spot.key_pattern: spot for spot in profiler.get_memory_hotspots(name)}
@@ -95,7 +95,10 @@ def main() -> None:
             raise SystemExit(done.stderr)
         rows[which] = json.loads(done.stdout.splitlines()[-1])
     bare, profiled = rows["bare"], rows["profiled"]
-    print(f"own memory: {(profiled['rss'] - bare['rss']) / 2**20:.1f} MiB more resident, {profiled['own'] / 2**20:.1f} MiB by its own account")
+    print(
+        f"own memory: {(profiled['rss'] - bare['rss']) / 2**20:.1f} MiB more resident, "
+        f"{profiled['own'] / 2**20:.1f} MiB by its own account"
+    )
     print(f"CPU: {profiled['cpu'] / bare['cpu']:.2f} times the bare process ({bare['cpu']:.1f} s)")
     print(f"followed share {profiled['share']:.3f}; all bytes {profiled['net']:+.3%}")
     for pattern, (share, error) in profiled["patterns"].items():

@@ -140,7 +140,9 @@ def worker(kind: str, how: str, access: str, level: str, rounds: int, chunk: int
 def measure(name: str, rounds: int, chunk: int) -> dict[str, float]:
     """Run :func:`worker` for a variant in a process of its own."""
     arguments = json.dumps([*VARIANTS[name], rounds, chunk])
-    done = subprocess.run([sys.executable, __file__, "--worker", arguments], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, __file__, "--worker", arguments], capture_output=True, text=True, check=False
+    )
     if done.returncode != 0:
         raise SystemExit(f"{name}: {done.stderr}")
     return dict(json.loads(done.stdout.splitlines()[-1]))
@@ -156,7 +158,9 @@ def main() -> None:
     if options.worker:
         print(json.dumps(worker(*json.loads(options.worker))))
         return
-    print(f"{'variant':18} {'ratio':>6} {'hooks':>6} {'thread':>6} {'bare again':>10} {'bare ns':>8} {'hits':>6} {'followed':>8}")
+    print(
+        f"{'variant':18} {'ratio':>6} {'hooks':>6} {'thread':>6} {'bare again':>10} {'bare ns':>8} {'hits':>6} {'followed':>8}"
+    )
     for name in options.variants or VARIANTS:
         row = measure(name, options.rounds, options.chunk)
         print(

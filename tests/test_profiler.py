@@ -166,7 +166,9 @@ def test_hotspots_by_pattern_are_exact_while_all_keys_are_followed(profiler: Cac
     assert users.live_bytes == sum(sys.getsizeof(k) + sys.getsizeof(v) for k, v in entries if k.startswith("user"))
     assert (pages.key_pattern, pages.allocation_count, pages.live_entries) == ("page:{int}", 50, 50)
     assert users.live_bytes_std_error == 0
-    assert [spot.key_pattern for spot in profiler.get_memory_hotspots("c", min_allocations=51)] == ["user:{int}:profile"]
+    assert [spot.key_pattern for spot in profiler.get_memory_hotspots("c", min_allocations=51)] == [
+        "user:{int}:profile"
+    ]
 
 
 def test_hotspots_by_site_name_the_line_that_set(profiler: CacheMemoryProfiler) -> None:
@@ -238,7 +240,10 @@ def test_windows_over_a_cache_may_overlap(profiler: CacheMemoryProfiler) -> None
     cache["b"] = b"y" * 10
     whole = outer.stop()
     assert (whole.total_allocations, whole.total_resizes) == (7, 10)
-    assert whole.net_memory_bytes == whole.total_allocated_bytes + whole.total_resized_bytes - whole.total_deallocated_bytes
+    assert (
+        whole.net_memory_bytes
+        == whole.total_allocated_bytes + whole.total_resized_bytes - whole.total_deallocated_bytes
+    )
     assert whole.peak_memory_bytes >= 3_000 > profiler.get_cache_profile("c").current_memory_bytes / 10
     with pytest.raises(ConfigurationError, match="no window over 'c' is open"):
         profiler.stop_cache_profiling("c")
@@ -291,7 +296,13 @@ def test_a_capture_holds_what_the_profiler_knew(profiler: CacheMemoryProfiler, t
     path = profiler.write_capture(tmp_path / "x.capture")
     again = Recording.from_dict(read_capture(path)).report()
     (live,), (read,) = profiler.report().caches, again.caches
-    for field in ("total_allocations", "total_evictions", "net_memory_bytes", "current_memory_bytes", "current_entries"):
+    for field in (
+        "total_allocations",
+        "total_evictions",
+        "net_memory_bytes",
+        "current_memory_bytes",
+        "current_entries",
+    ):
         assert getattr(live, field) == getattr(read, field)
     assert [spot.live_bytes for spot in again.patterns] == [spot.live_bytes for spot in profiler.report().patterns]
     with pytest.raises(ConfigurationError, match="CACHESCOPE_OUTPUT"):

@@ -3,9 +3,6 @@
 Which cache, which kind of key and which line of code holds, allocates and churns how many bytes, and how well it hits.
 """
 
-from cachescope.instrument import instrument, uninstrument
-from cachescope.instrument.autopatch import autopatch, unpatch
-from cachescope.instrument.decorator import profiled_cache
 from cachescope.core.config import ProfilerConfig
 from cachescope.core.errors import (
     CachescopeError,
@@ -17,6 +14,9 @@ from cachescope.core.errors import (
 )
 from cachescope.core.events import MemoryEventType, ProfilingLevel
 from cachescope.core.results import MemoryAllocation, MemoryHotspot, MemoryProfile, Report
+from cachescope.instrument import instrument, uninstrument
+from cachescope.instrument.autopatch import autopatch, unpatch
+from cachescope.instrument.decorator import profiled_cache
 from cachescope.profiler import (
     CacheMemoryProfiler,
     CacheWindow,

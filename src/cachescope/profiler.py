@@ -11,8 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from cachescope.core import capture, current
-from cachescope.core import faults
+from cachescope.core import capture, current, faults
 from cachescope.core.analysis.totals import Totals
 from cachescope.core.config import ProfilerConfig
 from cachescope.core.errors import ConfigurationError, NotCollectedError, UnknownCacheError
@@ -336,9 +335,7 @@ class CacheMemoryProfiler:
         """Say that *key* was deleted; what was charged for it is freed, whatever *size_bytes* says."""
         self._manual.removal(cache_name, key, MemoryEventType.DEALLOCATION)
 
-    def track_event(
-        self, cache_name: str, event_type: MemoryEventType, key: Any, size_bytes: int = 0
-    ) -> None:
+    def track_event(self, cache_name: str, event_type: MemoryEventType, key: Any, size_bytes: int = 0) -> None:
         """Say what happened to *key* of a manual cache."""
         self._manual.event(cache_name, event_type, key, size_bytes)
 

@@ -128,10 +128,8 @@ class CachetoolsAdapter(Adapter):
             owner = next((c for c in cls.__mro__ if method in vars(c)), None)
             if owner is not None and not (method == "popitem" and reads_past_hooks(owner, made_to_measure=True)):
                 out[method] = kind if is_stock(owner) else _OPEN.get(method, kind)
-        for method, kind in LIFE.items():
-            if method in ("__copy__", "__setstate__") and hasattr(cls, method):
-                out[method] = kind
-        return out
+        life = {method: kind for method, kind in LIFE.items() if method in ("__copy__", "__setstate__")}
+        return out | {method: kind for method, kind in life.items() if hasattr(cls, method)}
 
     def beneath(self, obj: Any) -> tuple[type, Mapping[str, str]] | None:
         """The nearest class of the library, when that isn't the object's own."""
@@ -195,7 +193,12 @@ def reads_past_hooks(cls: type, *, made_to_measure: bool = False) -> bool:
     """
     popitem = vars(cls).get("popitem")
     names = popitem.__code__.co_names if isinstance(popitem, FunctionType) else ()
-    return is_stock(cls) and "__getitem__" in names and "pop" not in names and (made_to_measure or "__getitem__" in vars(cls))
+    return (
+        is_stock(cls)
+        and "__getitem__" in names
+        and "pop" not in names
+        and (made_to_measure or "__getitem__" in vars(cls))
+    )
 
 
 def is_stock(cls: type) -> bool:

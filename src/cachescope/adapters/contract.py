@@ -26,10 +26,32 @@ THROUGH = "through"
 
 _OF_THE_OBJECT = frozenset(
     f"__{name}__"
-    for name in (
-        "init new del repr str eq ne hash getattribute getattr setattr delattr dir sizeof format init_subclass "
-        "subclasshook class_getitem reduce reduce_ex getstate setstate copy deepcopy"
-    ).split()
+    for name in [
+        "init",
+        "new",
+        "del",
+        "repr",
+        "str",
+        "eq",
+        "ne",
+        "hash",
+        "getattribute",
+        "getattr",
+        "setattr",
+        "delattr",
+        "dir",
+        "sizeof",
+        "format",
+        "init_subclass",
+        "subclasshook",
+        "class_getitem",
+        "reduce",
+        "reduce_ex",
+        "getstate",
+        "setstate",
+        "copy",
+        "deepcopy",
+    ]
 )
 
 
@@ -108,12 +130,16 @@ class Adapter:
     def describe(self, cls: type) -> str:
         """The class's name as reports show it."""
         module = (cls.__module__ or "").split(".")[0]
-        return cls.__qualname__ if module in ("builtins", "collections", "__main__", "") else f"{module}.{cls.__qualname__}"
+        return (
+            cls.__qualname__
+            if module in ("builtins", "collections", "__main__", "")
+            else f"{module}.{cls.__qualname__}"
+        )
 
 
 def finite(limit: object) -> float | None:
     """A limit as a number; None for what is none, and for infinity, which limits nothing."""
-    return float(limit) if isinstance(limit, (int, float)) and abs(limit) != math.inf and limit == limit else None
+    return float(limit) if isinstance(limit, (int, float)) and math.isfinite(limit) else None
 
 
 _LIMIT_NAMES = ("maxsize", "max_size", "maxlen", "max_entries", "max_items", "capacity", "limit", "size_limit")

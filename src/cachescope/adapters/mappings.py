@@ -66,14 +66,14 @@ class MappingsAdapter(Adapter):
         if cls in _EXACT:
             return None
         table: dict[str, str] = {}
-        for method in _FLAT:
+        for method, flat in _FLAT.items():
             owner = next((c for c in cls.__mro__ if method in vars(c)), None)
             if owner is None:
                 continue
             written_in_c = owner in _EXACT
-            table[method] = (_FLAT if written_in_c else _OPEN)[method]
+            table[method] = flat if written_in_c else _OPEN[method]
             if owner is UserDict and method in ("__getitem__", "__setitem__", "__delitem__"):
-                table[method] = _FLAT[method]
+                table[method] = flat
             if not written_in_c and owner.__module__ == "collections.abc" and method in ("update", "setdefault"):
                 del table[method]  # they go through self[key], which counts
         missing = next((c for c in cls.__mro__ if "__missing__" in vars(c)), None)
@@ -88,7 +88,9 @@ class MappingsAdapter(Adapter):
         """dict, OrderedDict or defaultdict: what a subclass calls by super() is written in C."""
         cls = type(obj)
         exact = next((c for c in cls.__mro__ if c in _EXACT), None)
-        if exact is None or all(method not in vars(c) for c in cls.__mro__[: cls.__mro__.index(exact)] for method in _FLAT):
+        if exact is None or all(
+            method not in vars(c) for c in cls.__mro__[: cls.__mro__.index(exact)] for method in _FLAT
+        ):
             return None
         table = {method: kind for method, kind in _FLAT.items() if hasattr(exact, method)}
         if exact is defaultdict:
@@ -106,10 +108,11 @@ class MappingsAdapter(Adapter):
         methods: dict[str, tuple[str, Any]] = {}
         for method, kind in table.items():
             original = getattr(cls, method)
-            owner = next(c for c in cls.__mro__ if method in vars(c))
             if method == "__ior__":
                 original = _in_place_behind(original)
-            elif issubclass(cls, dict):  # methods written in C refuse a proxy, also those that a subclass calls by super()
+            elif issubclass(
+                cls, dict
+            ):  # methods written in C refuse a proxy, also those that a subclass calls by super()
                 original = _behind(original)
             methods[method] = (kind, original)
         if not issubclass(cls, dict):

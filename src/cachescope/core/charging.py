@@ -104,6 +104,7 @@ class Kind:
         "entries",
         "exact_bytes",
         "in_proxy",
+        "n",
         "out_proxy",
         "resized_proxy",
         "sum_x",
@@ -111,7 +112,6 @@ class Kind:
         "sum_xy",
         "sum_y",
         "sum_yy",
-        "n",
     )
 
     def __init__(self) -> None:
@@ -342,7 +342,7 @@ class Ledger:
     def _weigh(self, key: object, value: object) -> int | None:
         try:
             weight: Any = self.weigher(key, value)  # type: ignore[misc]  # only called when there is one
-            a_number = isinstance(weight, Real) and not isinstance(weight, type(True))  # numpy's are Real too
+            a_number = isinstance(weight, Real) and not isinstance(weight, bool)  # numpy's are Real too
             if a_number and 0 <= weight < math.inf:
                 return int(weight)
             swallow("weigher: not a finite number >= 0")

@@ -30,7 +30,7 @@ class ProfilerConfig:
             that was given and what is allowed.
     """
 
-    level: ProfilingLevel = _setting(ProfilingLevel.BASIC)  # type: ignore[assignment]  # field() in a helper
+    level: ProfilingLevel = _setting(ProfilingLevel.BASIC)  # type: ignore[assignment]  # noqa: RUF009 # field() in a helper
     """How deep to look; a level's name in any case is accepted too."""
     followed_keys: int = _setting(131_072, 16, 1 << 22)  # type: ignore[assignment]
     """How many entries are followed one by one, over all caches. While all entries fit, figures by pattern and by line
@@ -64,9 +64,7 @@ class ProfilerConfig:
             object.__setattr__(self, setting.name, value)
 
     @classmethod
-    def from_environment(
-        cls, environment: Mapping[str, str] | None = None, **overrides: object
-    ) -> ProfilerConfig:
+    def from_environment(cls, environment: Mapping[str, str] | None = None, **overrides: object) -> ProfilerConfig:
         """Read the ``CACHESCOPE_*`` variables; *overrides* win over them.
 
         Args:
@@ -101,9 +99,16 @@ def _parsed(setting: dataclasses.Field[object], text: str, variable: str) -> obj
     kind = _kind(setting)
     try:
         if kind == "bool":
-            return {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}[
-                text.lower()
-            ]
+            return {
+                "1": True,
+                "true": True,
+                "yes": True,
+                "on": True,
+                "0": False,
+                "false": False,
+                "no": False,
+                "off": False,
+            }[text.lower()]
         if kind == "int":
             return int(text.replace("_", ""))
         if kind == "float":

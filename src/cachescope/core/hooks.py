@@ -47,6 +47,12 @@ _made: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 def kind_of_hook(name: str) -> Callable[[Callable[[Any, Meet], Hook]], Callable[[Any, Meet], Hook]]:
+    """Register what makes the hooks of a kind.
+
+    Args:
+        name: The kind, as adapters' tables call it.
+    """
+
     def register(maker: Callable[[Any, Meet], Hook]) -> Callable[[Any, Meet], Hook]:
         KINDS[name] = maker
         return maker

@@ -62,8 +62,7 @@ class ManualCaches:
                     state.replacements += 1
                     state.resized_bytes += grown
                     state.live_bytes += grown
-                if state.live_bytes > state.peak_bytes:
-                    state.peak_bytes = state.live_bytes
+                state.peak_bytes = max(state.peak_bytes, state.live_bytes)
                 state.note(b.SET if old is MISSING else b.REPLACED, key, size)
         except Exception as error:
             self._refuse(name, f"key of type {type(key).__name__}", error)
@@ -134,7 +133,7 @@ class ManualCaches:
         return None
 
     def _refuse(self, name: object, what: str, error: BaseException | None) -> None:
-        swallow(f"manual cache: {what.split(':')[0].split(' ')[0]} refused", error)
+        swallow(f"manual cache: {what.split(':', maxsplit=1)[0].split(' ', maxsplit=1)[0]} refused", error)
         if str(name) not in self._warned and len(self._warned) < 1_000:
             self._warned.add(str(name))
             _log.warning("manual cache %r: refused %s; later refusals of this cache are only counted", name, what)

@@ -1,7 +1,7 @@
 """Operations in progress on home-made caches, and which parameters of a method are its key and its value.
 
 A :class:`Frame` is found through a contextvar, so it follows tasks; a dead one, which a timer or a task made inside has
-copied, is passed over (INTERCEPTION 1.3). Neither the identity of a task nor that of a thread is asked for.
+copied, is passed over. Neither the identity of a task nor that of a thread is asked for.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ A stock hook (:mod:`cachescope.core.hooks`) knows what its library does. These k
   are counted at once, by length, and their bytes are freed by ``OpenLedger.reconcile``, off the call path;
 * :mod:`cachescope.core.open_keys`: where the entries are, what they are made of, how their keys are made.
 
-``async def`` methods get ``async def`` hooks; of plain methods, the result tells (INTERCEPTION 6.1).
+``async def`` methods get ``async def`` hooks; of plain methods, the result tells.
 """
 
 from __future__ import annotations

@@ -168,7 +168,9 @@ class CacheRecord:
         spent = 0
         for state in self.live_states():
             ledger = state.ledger
-            wanted = {kind for kind, figures in list(ledger.kinds.items()) if figures.live_proxy > 0 and figures.n < 2_000}
+            wanted = {
+                kind for kind, figures in list(ledger.kinds.items()) if figures.live_proxy > 0 and figures.n < 2_000
+            }
             if not wanted or state.data is None or ledger.budget.credit_ns <= 0:
                 continue
             for value in _some_values(state.data, most):

@@ -292,10 +292,8 @@ def _doubts(flows: Totals) -> list[str]:
     """What should be known before the figures are believed."""
     sets, hits, misses = flows["sets"], flows["hits"], flows["misses"]
     if sets > 1_000 and hits > 0 and 2 * misses < sets:
-        return [
-            f"{sets:,} entries were set, but only {misses:,} look-ups missed: callers seem to ask `in` first, "
-            "which is no look-up, so the hit ratio says little"
-        ]
+        doubt = f"{sets:,} entries were set, but only {misses:,} look-ups missed: callers seem to ask `in` first"
+        return [f"{doubt}, which is no look-up, so the hit ratio says little"]
     return []
 
 
@@ -332,7 +330,9 @@ def hotspots_of(
     every = list(merged.cells.values())
     live_scale = _calibration(live, sum(cell.live_bytes for cell in every), sampled)
     entries_scale = _calibration(entries, sum(cell.live_entries for cell in every), sampled)
-    count_scale = _calibration(totals["sets"] + totals["replacements"], sum(cell.allocations for cell in every), sampled)
+    count_scale = _calibration(
+        totals["sets"] + totals["replacements"], sum(cell.allocations for cell in every), sampled
+    )
     allocated_scale = _calibration(live + freed, sum(cell.allocated_bytes for cell in every), sampled)
     reads_hit, reads_missed = sum(cell.hits for cell in every), sum(cell.misses for cell in every)
     enough = reads_hit + reads_missed >= _LEAST_READS

@@ -120,7 +120,9 @@ class CacheRegistry:
         """
         record = self.record(name, kind=kind, where=where, view=view)
         made = getattr(view, "ledger", None)
-        ledger = Ledger(self.sizer, self.budget, weigher) if made is None else made(obj, self.sizer, self.budget, weigher)
+        ledger = (
+            Ledger(self.sizer, self.budget, weigher) if made is None else made(obj, self.sizer, self.budget, weigher)
+        )
         ledger.boundary = frozenset((id(obj), *boundary, *(() if data is None else (id(data),))))
         state = State(id(obj), data, record, ledger)
         try:
@@ -366,7 +368,14 @@ class CacheRegistry:
                 states += 1
                 ledger += sys.getsizeof(state.ledger.charges) + 32 * len(state.ledger.charges)
                 ledger += 160 * len(state.ledger.shares)
-        return 200 * lives + 400 * cells + 700 * states + ledger + 190 * len(self.batch.events) + 600 * len(self.sites.known)
+        return (
+            200 * lives
+            + 400 * cells
+            + 700 * states
+            + ledger
+            + 190 * len(self.batch.events)
+            + 600 * len(self.sites.known)
+        )
 
     # Level, fork
 
@@ -425,4 +434,3 @@ def _command() -> str:
 def all_states() -> list[State]:
     """The states of all objects in the process, of whatever profiler."""
     return list(_all_states)
-

@@ -1,6 +1,6 @@
 """What a call turned out to mean: frames, causes, and commits by what the cache holds afterwards.
 
-Rules for nested calls on one object (INTERCEPTION section 2; a frame is what a thread is in the middle of):
+Rules for nested calls on one object (a frame is what a thread is in the middle of):
 
 * inside a stock set, popitem, expire or clear, reads are the library's own and no lookups;
 * an entry that leaves inside a set of another key was evicted; inside expire, it expired; inside clear, it was cleared;
@@ -77,6 +77,7 @@ def count_hit(state: State, key: Any) -> None:
 
 
 def count_miss(state: State, key: Any) -> None:
+    """Count a miss while something is up, unless the library read for itself."""
     frame = state.frame()
     if frame is not None:
         if frame[OP] == LOADING and (frame[KEY] is key or frame[KEY] == key):
@@ -94,6 +95,7 @@ def count_miss(state: State, key: Any) -> None:
 
 
 def sample_read(state: State, key: Any, hit: bool) -> None:
+    """Hand a sampled read to the batch; never raises."""
     try:
         state.note_read(key, hit)
     except Exception as error:
@@ -101,6 +103,7 @@ def sample_read(state: State, key: Any, hit: bool) -> None:
 
 
 def busy_get(state: State, key: Any, hit: bool) -> None:
+    """Count the outcome of a ``get`` while something is up."""
     frame = state.frame()
     if frame is not None:
         if frame[OP] in INNER:
@@ -112,6 +115,7 @@ def busy_get(state: State, key: Any, hit: bool) -> None:
 
 
 def count_lookup(state: State, key: Any, hit: bool) -> None:
+    """Count a lookup by its outcome, and sample it when reads are being sampled."""
     if hit:
         state.hidden_hits += 1
     else:
@@ -223,6 +227,7 @@ def _settle_set(state: State, self: Any, key: Any, old: Any, value: Any, frame: 
 
 
 def next_victim(state: State, self: Any) -> tuple[Any, Any] | None:
+    """The entry that would leave next, where the order tells."""
     data: Any = self if state.data is None else state.data
     try:
         key = next(OrderedDict.__iter__(data) if isinstance(data, OrderedDict) else dict.__iter__(data))
@@ -254,6 +259,7 @@ def settle_unseen(state: State, self: Any, frame: Frame | None, cause: int) -> N
 
 
 def settle_open_set(state: State, self: Any, key: Any, old: Any, value: Any = MISSING) -> None:
+    """Account for what an overriding method, or one written in C, made of a key."""
     try:
         new = peek(state, self, key)
         if new is MISSING:
@@ -292,6 +298,7 @@ def miss_was_counted() -> bool:
 
 
 def cold_delete(original: Any, self: Any, key: Any, meet: Meet) -> Any:
+    """A delete that is no plain one: inside another operation, of a key that isn't there, or a first meeting."""
     state = owned_state(self, meet)
     frame = state.frame()
     value = peek_or_refuse(state, self, key)
@@ -354,6 +361,7 @@ def cause_at(frame: Frame | None, key: Any) -> int:
 
 
 def framed_popitem(state: State, original: Any, self: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """``popitem`` with a frame of its own: what leaves inside left for the cause that is in force here."""
     frame = state.frame()
     if RETIRED in state.busy or (frame is not None and frame[OP] in _PASS_POPITEM):
         return original(self, *args, **kwargs)

@@ -1,9 +1,10 @@
-"""Splicing: a counter put into a library's own method, so that counting costs no frame.
+"""Splicing: statements of ours put into a library's own method, so that counting costs no frame.
 
-A wrapper's frame is most of what counting a hit costs (PERF section 1: 1.24 for wrappers, 1.11 for spliced statements). So a
-stock look-up is compiled anew from its own source, with one statement before each of its returns. Line numbers, file
-name and globals are the original's, so a traceback reads as if nothing were there. Where the source isn't
-to be had (a zipped or frozen library, a C function), or where it is unusual, there is no splice, and a wrapper does.
+A wrapper's frame is most of what counting a hit costs (measured: 1.24 times the bare cache with wrappers, 1.11 with
+spliced statements). So a stock look-up is compiled anew from its own source, with one statement before each of its
+returns; and a stock set or delete is compiled into the middle of its hook. Line numbers, file name and globals are the
+original's, so a traceback reads as if nothing were there. Where the source isn't to be had (a zipped or frozen library,
+a C function), or where it is unusual, there is no splice, and a wrapper does.
 """
 
 from __future__ import annotations
@@ -176,13 +177,13 @@ class _Inline(ast.NodeTransformer):
             for node in ast.walk(statement):
                 node._from_the_library = True  # type: ignore[attr-defined]  # our own mark on the tree
 
-    def visit_Expr(self, node: ast.Expr) -> ast.AST | list[ast.stmt]:  # noqa: N802  # ast's spelling
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | list[ast.stmt]:  # ast's spelling
         call = node.value
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "original":
             return self.body
         return self.generic_visit(node)
 
-    def visit_Name(self, node: ast.Name) -> ast.expr:  # noqa: N802  # ast's spelling
+    def visit_Name(self, node: ast.Name) -> ast.expr:  # ast's spelling
         return ast.Constant(_GLOBAL.format("original")) if node.id == "original" else node
 
 
@@ -195,7 +196,7 @@ class _CountReturns(ast.NodeTransformer):
             f"try:\n    {self_name}.{ATTRIBUTE}.hits += 1\nexcept AttributeError:\n    ({_COLD!r})({self_name}, {key_name})\n"
         ).body[0]
 
-    def visit_Return(self, node: ast.Return) -> list[ast.stmt]:  # noqa: N802  # ast's spelling
+    def visit_Return(self, node: ast.Return) -> list[ast.stmt]:  # ast's spelling
         value = node.value or ast.Constant(None)
         if isinstance(value, ast.Name):  # already in a variable
             return [self._at(node), node]
@@ -217,7 +218,7 @@ class _Constant(ast.NodeTransformer):
     def __init__(self, name: str, stands_for: str) -> None:
         self.name, self.stands_for = name, stands_for
 
-    def visit_Name(self, node: ast.Name) -> ast.expr:  # noqa: N802  # ast's spelling
+    def visit_Name(self, node: ast.Name) -> ast.expr:  # ast's spelling
         if node.id != self.name:
             return node
         if not isinstance(node.ctx, ast.Load):

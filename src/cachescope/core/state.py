@@ -233,8 +233,7 @@ class State:
 
     def mark_peak(self) -> None:
         """Note the highest value: on every set while all entries are followed, else on followed ones, and before a fall."""
-        if self.live_bytes > self.peak_bytes:
-            self.peak_bytes = self.live_bytes
+        self.peak_bytes = max(self.peak_bytes, self.live_bytes)
 
     def commit_removal(self, key: Hashable, value: object, cause: int) -> None:
         """An entry left, for *cause* (a value of :class:`~cachescope.core.events.Removal`)."""
@@ -467,8 +466,6 @@ def hold(key: object) -> object:
 def describe_key(key: object) -> PatternText:
     """A key's pattern, for keys that may not be held."""
     return PatternText(pattern_of(key))
-
-
 
 
 def _nothing() -> None:

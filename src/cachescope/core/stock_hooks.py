@@ -1,6 +1,6 @@
 """The hot hooks: of a library's own methods, whose behaviour is known.
 
-How they hold the bar (PERF sections 1 to 3): no wrapper's frame where it can be had; one attribute look-up finds the
+How they stay cheap: no wrapper's frame where it can be had; one attribute look-up finds the
 state; a hit is one increment; nothing reads a clock; what a set or delete means is settled after it returned, by what the
 cache holds then. While something is up (a thread is inside a compound operation, reads are being sampled, or the state
 was released), ``state.busy`` says so and the slots ``hits`` and ``misses`` aren't there: the read path needs no test, for
@@ -181,10 +181,10 @@ def _set_template(self: Any, key: Any, value: Any) -> Any:
                 state.sets += 1
                 if state.sets > state.next_followed:
                     state.begin(key, size)
-                return
+                return None
         state.commit_set(key, new, MISSING, getrefcount(new) > NORMAL_REFERENCES)
     except KeyError:  # it was not stored: the value had expired before it came
-        return
+        return None
     except Exception as error:
         swallow("set", error)
 

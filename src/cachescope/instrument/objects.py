@@ -123,7 +123,8 @@ def find_adapter(obj: Any, operations: Mapping[str, str] | None = None) -> Adapt
             swallow(f"recognising {type(obj).__name__}", error)
     raise NotACacheError(
         f"instrument() got {_short(obj)}, in which no cache operation was recognised; expected a cachetools cache, a "
-        "mutable mapping, or an object with methods such as get and set; for a function, @profiled_cache. If it is a cache with methods of other names, "
+        "mutable mapping, or an object with methods such as get and set; for a function, use @profiled_cache. If it is a "
+        "cache with methods of other names, "
         'say which: instrument(cache, operations={"fetch": "get", "store": "set", "drop": "delete"})'
     )
 
@@ -139,7 +140,8 @@ def _known(obj: Any) -> Any:
 
 def _again(known: Any, name: str | None, registry: CacheRegistry) -> Any:
     state = state_on(known)
-    assert state is not None and state.record is not None  # that is how it was found
+    assert state is not None  # that is how it was found
+    assert state.record is not None
     if registry.records.get(state.record.name) is not state.record:
         raise ConfigurationError(
             f"{_short(known)} is profiled as {state.record.name!r} by another profiler; uninstrument() it first"

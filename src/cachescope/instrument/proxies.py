@@ -62,9 +62,7 @@ def proxied(obj: Any) -> CacheProxy | None:
     return obj if issubclass(type(obj), CacheProxy) else None
 
 
-def proxy_class(
-    base: type, adapter: Adapter, methods: Mapping[str, tuple[str, Any]], home: Home
-) -> type[CacheProxy]:
+def proxy_class(base: type, adapter: Adapter, methods: Mapping[str, tuple[str, Any]], home: Home) -> type[CacheProxy]:
     """The proxy class for objects of class *base*.
 
     Args:

@@ -111,7 +111,11 @@ class Hotspots:
             raise ValueError(f"cells: expected a list, found {rows!r}")
         width = len(Cell.__slots__)
         for row in rows:
-            if not isinstance(row, list) or len(row) != 2 + width or not all(isinstance(x, (int, float)) for x in row[2:]):
+            if (
+                not isinstance(row, list)
+                or len(row) != 2 + width
+                or not all(isinstance(x, (int, float)) for x in row[2:])
+            ):
                 raise ValueError(f"cell: expected a pattern, a site and {width} numbers, found {row!r}")
             out.update([((str(row[0]), str(row[1])), Cell(*row[2:]))])
         return out

@@ -59,6 +59,7 @@ class CacheRecord:
         self.notes: set[str] = set()
         self._retired: deque[tuple[tuple[int, ...], dict[type, Any]]] = deque()
         self._past = Totals()
+        self._inherited_kinds = Totals()
         self.inherited = (0, 0)
         """Bytes and entries that a forked child got from its parent; a merge counts them once."""
 
@@ -96,7 +97,7 @@ class CacheRecord:
         out = self._past.copy()
         for state in self.live_states():
             out.update([now - base for now, base in zip(state.counters(), state.base, strict=True)], state.ledger.kinds)
-        return out
+        return out.minus(self._inherited_kinds) if self._inherited_kinds.kinds else out
 
     def mark_peak(self) -> int:
         """The highest sum of live bytes seen so far; a sum of peaks while several objects live."""
@@ -187,14 +188,16 @@ class CacheRecord:
         self._retired.clear()
         self._past = Totals()
         self.inherited = (0, 0)
+        self._inherited_kinds = Totals()
         live = entries = 0
         for state in self.live_states():
+            self._inherited_kinds.update((), state.ledger.kinds)
             state.base = state.counters()
             live += state.live_bytes
             entries += state.entries
             state.busy.clear()
             state.show()
-        self.inherited = (live, entries)
+        self.inherited = (live + self._inherited_kinds.live().size_bytes, entries)
         self.instances_total = len(self.states)
         self.flow.forget_flows()
 

@@ -30,17 +30,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cachescope.core import capture
+from cachescope.core import capture, capture_json
 from cachescope.core.capture import (
     CAPTURE_VERSION,
     MAGIC,
-    MAX_DEPTH,
-    MAX_PAYLOAD_BYTES,
     capture_path,
     read_capture,
     sibling_captures,
     write_capture,
 )
+from cachescope.core.capture_json import MAX_DEPTH, MAX_PAYLOAD_BYTES
 from cachescope.core.errors import CachescopeError, CaptureError
 
 if TYPE_CHECKING:
@@ -137,12 +136,12 @@ def test_taking_the_payload_apart_makes_the_same_json_as_one_piece(
     payload: dict[str, Any], heavy: int, batch: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(capture, "_HEAVY_LEAVES", heavy)
-        patch.setattr(capture, "_BATCH", batch)
-        patch.setattr(capture, "_FEED_BYTES", 7)
-        blocks, flags, n_bytes = capture._encode_payload(payload)
+        patch.setattr(capture_json, "_HEAVY_LEAVES", heavy)
+        patch.setattr(capture_json, "_BATCH", batch)
+        patch.setattr(capture_json, "_FEED_BYTES", 7)
+        blocks, flags, n_bytes = capture_json.encode_payload(payload)
     text = zlib.decompress(b"".join(blocks))
-    whole = capture._tagged(payload) if flags else payload
+    whole = capture_json._tagged(payload) if flags else payload
     assert text == json.dumps(whole, separators=(",", ":")).encode()
     assert n_bytes == len(text)
 
@@ -299,7 +298,7 @@ def frame_chain() -> Iterator[types.FrameType]:
 
 
 def test_a_payload_above_the_limit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(capture, "MAX_PAYLOAD_BYTES", 1_000)
+    monkeypatch.setattr(capture_json, "MAX_PAYLOAD_BYTES", 1_000)
     write_capture(tmp_path / "a.capture", {"a": "x" * 900})
     with pytest.raises(CaptureError, match="exceeds 1000 bytes"):
         write_capture(tmp_path / "a.capture", {"a": "x" * 1_000})

@@ -14,6 +14,7 @@ from typing import Any
 
 from cachescope.core import batch as b
 from cachescope.core.faults import swallow
+from cachescope.core.open_commits import SMALL, current_data, drop, newest_first, put, settle_drift
 from cachescope.core.open_frames import (
     ADD,
     CHANGE,
@@ -40,7 +41,7 @@ from cachescope.core.open_frames import (
     pairs,
 )
 from cachescope.core.open_keys import Place, bare, holds, parts_of
-from cachescope.core.open_ledger import SMALL, OpenLedger, current_data, drop, newest_first, put, settle_drift
+from cachescope.core.open_ledger import OpenLedger
 from cachescope.core.state import MISSING, State
 
 _LEAVES_ENDS = frozenset((SET, ADD, SET_MANY, LOAD, LOOKUP, LOOKUP_MANY, EVICT, EXPIRE, POPITEM, CHANGE))

@@ -3,7 +3,8 @@
 A stock hook (:mod:`cachescope.core.hooks`) knows what its library does. These know only what a method is *for*:
 
 * :mod:`cachescope.core.open_frames`: an operation in progress, and where a method's key and value are;
-* :mod:`cachescope.core.open_settling`: what a call meant, by comparing what is held with what is charged;
+* :mod:`cachescope.core.open_settling`: what a call meant, by comparing what is held with what is charged; of changes in
+  :mod:`cachescope.core.open_changes`, of look-ups in :mod:`cachescope.core.open_lookups`;
 * :mod:`cachescope.core.open_ledger` and :mod:`cachescope.core.open_commits`: every entry's charge, so that one whose
   leaving nobody saw is freed too. Entries that leave unseen inside a call (``self._d.popitem()``) are found among the
   keys at the ends of the mapping; others are counted at once, by length, and their bytes are freed by
@@ -29,6 +30,7 @@ from cachescope.core import batch as b
 from cachescope.core.faults import swallow
 from cachescope.core.hooks import KINDS, Hook, Meet
 from cachescope.core.looking import owned_state
+from cachescope.core.open_changes import suspicious
 from cachescope.core.open_commits import SMALL, drop, put
 from cachescope.core.open_frames import (
     ADD,
@@ -51,9 +53,9 @@ from cachescope.core.open_frames import (
     frames,
     outside,
 )
-from cachescope.core.open_keys import holds
+from cachescope.core.open_keys import holds, peek_at
 from cachescope.core.open_ledger import OpenLedger
-from cachescope.core.open_settling import VIEWS, begin_call, end_call, peek_at, suspicious
+from cachescope.core.open_settling import VIEWS, begin_call, end_call
 from cachescope.core.state import MISSING, RETIRED
 
 _KIND_NAMES = {

@@ -13,6 +13,8 @@ from weakref import ReferenceType
 
 import wrapt
 
+from cachescope.core.state import MISSING
+
 _Proxy = wrapt.BaseObjectProxy
 _LEAVES = frozenset((str, bytes, int, float, bool, type(None)))
 _MOST_ALIASES = 65_536
@@ -50,6 +52,14 @@ class Place:
 def bare(obj: Any) -> Any:
     """The cache behind a proxy, or the object itself."""
     return obj.__wrapped__ if issubclass(type(obj), _Proxy) else obj
+
+
+def peek_at(data: dict[Any, Any], key: Any) -> Any:
+    """What is held under *key*; MISSING when nothing, or when it can't be looked up."""
+    try:
+        return dict.get(data, key, MISSING)
+    except Exception:
+        return MISSING
 
 
 # What an entry is made of

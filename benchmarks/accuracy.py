@@ -59,6 +59,15 @@ def contents() -> dict[str, tuple[int, Callable[[int, random.Random], Any]]]:
             5_000,
             lambda i, rng: User(f"name {i}", i + 1000, f"{i}@example.org", [f"t{i}", f"u{i}"]),
         ),
+        "records, literal keys": (
+            3_000,
+            lambda i, rng: {
+                "id": i + 1000,
+                "name": f"user {i}",
+                "tags": [f"t{i}"],
+                "home": {"street": f"s {i}", "city": "B"},
+            },
+        ),
         "nested JSON": (2_000, lambda i, rng: document(rng)),
         "1 MB numpy arrays": (100, array),
         "one value shared": (3_000, lambda i, rng: shared),
@@ -133,7 +142,7 @@ def main() -> None:
         print(json.dumps(worker(*options.worker)))
         return
     print(
-        f"{'content':20} {'level':14} {'truth MB':>8} {'error':>7} {'stated ±':>8} "
+        f"{'content':22} {'level':14} {'truth MB':>8} {'error':>7} {'stated ±':>8} "
         f"{'at once':>8} {'sigmas':>7} {'sized':>6} {'cleared':>7}"
     )
     for name in contents():
@@ -144,7 +153,7 @@ def main() -> None:
                 raise SystemExit(done.stderr)
             row = json.loads(done.stdout.splitlines()[-1])
             print(
-                f"{name:20} {level:14} {row['truth'] / 1e6:8.2f} {row['error']:+7.1%} {row['std error']:8.1%} "
+                f"{name:22} {level:14} {row['truth'] / 1e6:8.2f} {row['error']:+7.1%} {row['std error']:8.1%} "
                 f"{row['error at once']:+8.1%} {row['sigmas']:+7.2f} {row['sized']:6.0f} {row['after clear']:7.0f}",
                 flush=True,
             )

@@ -10,8 +10,9 @@ import subprocess
 import sys
 import textwrap
 import threading
+import tracemalloc
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cachetools
@@ -220,6 +221,47 @@ def test_results_become_json(profiler: CacheMemoryProfiler) -> None:
     assert report["caches"][0]["cache_name"] == "c"
     assert report["caches"][0]["total_evictions"] == 7
     assert report["total_bytes"] == profiler.get_cache_profile("c").current_memory_bytes
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda i: {
+            "id": i + 1_000,
+            "name": f"user {i}",
+            "tags": [f"a{i}", f"b{i}"],
+            "home": {"street": f"s {i}", "city": "B"},
+        },
+        lambda i: {"id": i + 1_000, "name": f"user {i}"},
+        lambda i: (i + 1_000, f"user {i}", i + 0.5),
+        lambda i: json.loads(json.dumps([{"sku": f"s{i}{j}", "price": j + 0.5} for j in range(10)])),
+    ],
+    ids=["record", "small record", "tuple", "JSON"],
+)
+def test_live_bytes_are_those_that_tracemalloc_sees(
+    profiler: CacheMemoryProfiler, make: Callable[[int], object]
+) -> None:
+    """Within 5 %, also for records, whose keys are the program's own and freed by no cache; back to 0 after clear()."""
+    count = 1_000
+    gc.collect()
+    tracemalloc.start()
+    try:
+        bare: dict[str, object] = cachetools.LRUCache(count)
+        empty = tracemalloc.get_traced_memory()[0]
+        for i in range(count):
+            bare[f"item:{i}"] = make(i)
+        gc.collect()
+        truth = tracemalloc.get_traced_memory()[0] - empty
+    finally:
+        tracemalloc.stop()
+    cache = instrument(cachetools.LRUCache(count), name="c", profiler=profiler)
+    for i in range(count):
+        cache[f"item:{i}"] = make(i)
+    profile = profiler.get_cache_profile("c")
+    assert profile.current_memory_bytes == pytest.approx(truth, rel=0.05)
+    cache.clear()
+    profile = profiler.get_cache_profile("c")
+    assert profile.current_memory_bytes == profile.net_memory_bytes == 0
 
 
 # Windows

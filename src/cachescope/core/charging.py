@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable
 from numbers import Real
+from sys import getrefcount
 from time import perf_counter_ns
 from typing import Any
 
@@ -26,6 +27,11 @@ from cachescope.core.sizing import LEAF_TYPES, Sizer, leaf_bytes, proxy_bytes
 
 LARGE_BYTES = 4_096
 """Values from this size on are always known by identity: what that costs is small beside them."""
+_EVERYBODYS = 3
+"""Values that a text is met in before it is taken for everybody's."""
+_MOST_TEXTS = 512
+_OWN_REFERENCES = 4
+"""References that a key of one dict alone has while we look at it; a record's has more."""
 LEDGER_LIMIT = 262_144
 """Entries written down per cache object; beyond it, proxies are measured again as entries leave."""
 
@@ -174,11 +180,13 @@ class Ledger:
         weigher: The user's own ``weigher(key, value) -> bytes``, or None.
     """
 
-    __slots__ = ("boundary", "budget", "charges", "kinds", "shares", "sizer", "weigher")
+    __slots__ = ("_texts", "boundary", "budget", "charges", "kinds", "shares", "sizer", "weigher")
 
     def __init__(self, sizer: Sizer, budget: SizingBudget, weigher: Weigher | None = None) -> None:
         self.sizer, self.budget, self.weigher = sizer, budget, weigher
         self.boundary: frozenset[int] = frozenset()
+        """Ids of objects that sizing doesn't enter: the cache itself, and texts that are everybody's."""
+        self._texts: dict[int, list[Any]] = {}
         self.charges: dict[Hashable, int | tuple[int, int]] = {}
         self.shares: dict[int, list[int]] = {}
         self.kinds: dict[type, Kind] = {}
@@ -308,15 +316,49 @@ class Ledger:
         """Measure a resident value for the ratio of its kind; returns the nanoseconds it took."""
         start = perf_counter_ns()
         if simple_bytes(value) < 0 and self.sizer.measure_cheap(value) < 0:
-            deep = self.sizer.measure(value, boundary=self.boundary).size_bytes
+            deep = self._measured(value)
             self._kind(value).observe(proxy_bytes(value), deep)
         return perf_counter_ns() - start
+
+    def _measured(self, value: object, boundary: frozenset[int] | None = None) -> int:
+        """Deep size of a value; learns which texts in it are not its own.
+
+        The keys of records are written once in the program and shared by all of them: dropping the cache would not free
+        them. Such a text is known by being met in several values; it is held here, so that its id stays its own.
+        """
+        size = self.sizer.measure(value, boundary=self.boundary if boundary is None else boundary).size_bytes
+        if self.sizer.shared_texts:
+            self._learn_texts(self.sizer.shared_texts)
+        return size
+
+    def _learn_texts(self, texts: list[str]) -> None:
+        known = self._texts
+        for text in texts:
+            met = known.get(id(text))
+            if met is None:
+                if len(known) >= _MOST_TEXTS:
+                    known.clear()
+                known[id(text)] = [text, 1]
+            elif met[1] < _EVERYBODYS:
+                met[1] += 1
+                if met[1] == _EVERYBODYS:
+                    self.boundary |= {id(text)}
+
+    def _cheap(self, value: object) -> int:
+        """Exact bytes of what is cheap to measure, without the texts that are everybody's; -1 for the rest."""
+        size = self.sizer.measure_cheap(value)
+        if size > 0 and type(value) is dict:
+            texts = [key for key in value if type(key) is str and getrefcount(key) > _OWN_REFERENCES]
+            if texts:
+                size -= sum(text.__sizeof__() for text in texts if id(text) in self.boundary)
+                self._learn_texts(texts)
+        return size
 
     def _size(self, value: object, *, exact: bool) -> tuple[int, int]:
         """Exact bytes and -1; or 0 and the proxy, when time is short or *exact* is not asked for."""
         size = simple_bytes(value)
         if size < 0:
-            size = self.sizer.measure_cheap(value)
+            size = self._cheap(value)
         if size >= 0:
             if exact:
                 return size, -1
@@ -326,7 +368,7 @@ class Ledger:
         budget = self.budget
         if size < 0 and (budget.unlimited or budget.credit_ns > 0):
             start = perf_counter_ns()
-            size = self.sizer.measure(value, boundary=self.boundary).size_bytes
+            size = self._measured(value)
             self._kind(value).observe(max(1, proxy_bytes(value)), size)
             budget.spend(perf_counter_ns() - start)
             if exact:

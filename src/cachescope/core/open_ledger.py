@@ -204,7 +204,7 @@ class OpenLedger(Ledger):
         return own + size, guess
 
     def _deep(self, key: Hashable, held: Any) -> tuple[int, int]:
-        size = self.sizer.measure_cheap(held)
+        size = self._cheap(held)
         if size >= 0:
             if type(held) in (tuple, list) and any(part is key for part in held):
                 size -= max(0, simple_bytes(key))  # charged as the key
@@ -212,7 +212,7 @@ class OpenLedger(Ledger):
         budget = self.budget
         if budget.unlimited or budget.credit_ns > 0:
             start = perf_counter_ns()
-            size = self.sizer.measure(held, boundary=self._boundary_of(held) | {id(key)}).size_bytes
+            size = self._measured(held, self._boundary_of(held) | {id(key)})
             self._kind(held).observe(max(1, proxy_bytes(held)), size)
             budget.spend(perf_counter_ns() - start)
             return size, -1
@@ -229,7 +229,7 @@ class OpenLedger(Ledger):
     def observe(self, value: object) -> int:
         start = perf_counter_ns()
         if simple_bytes(value) < 0 and self.sizer.measure_cheap(value) < 0:
-            deep = self.sizer.measure(value, boundary=self._boundary_of(value)).size_bytes
+            deep = self._measured(value, self._boundary_of(value))
             self._kind(value).observe(max(1, proxy_bytes(value)), deep)
         return perf_counter_ns() - start
 

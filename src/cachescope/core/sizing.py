@@ -250,10 +250,24 @@ def _bulk_bytes(members: Any) -> int:
     return sum(map(_bytes_sizeof, members)) if min(map(len, members)) > 1 else -1
 
 
+_MOST_SHARED_TEXTS = 64
+
+
 class _Walk:
     """One walk over the graph of a value: what is shared by its stages, and the counts so far."""
 
-    __slots__ = ("_boundary", "_random", "_room", "_sample_members", "_seen", "capped", "faults", "objects", "variance")
+    __slots__ = (
+        "_boundary",
+        "_random",
+        "_room",
+        "_sample_members",
+        "_seen",
+        "capped",
+        "faults",
+        "objects",
+        "shared_texts",
+        "variance",
+    )
 
     def __init__(self, room: int, sample_members: int, rng: random.Random, seen: set[int], boundary: frozenset[int]):
         self._room = room
@@ -265,6 +279,7 @@ class _Walk:
         self.faults = 0
         self.capped = False
         self.variance = 0.0
+        self.shared_texts: list[str] = []
 
     def run(self, roots: list[Any], unshared: int, depth: int) -> int:
         """Charge *roots* (emptied) and all they reach; return the bytes.
@@ -283,6 +298,7 @@ class _Walk:
         size = 0
         visits_left = room * 8
         doubtful: list[Any] = []
+        shared_texts = self.shared_texts
         for pending, limit in ((roots, unshared), (doubtful, _NEVER)):
             pop = pending.pop
             extend = pending.extend
@@ -296,6 +312,8 @@ class _Walk:
                         if obj_id in seen or obj_id in static or refs >= immortal:
                             continue
                         seen.add(obj_id)
+                        if type(obj) is str and len(shared_texts) < _MOST_SHARED_TEXTS:
+                            shared_texts.append(obj)
                     cls = type(obj)
                     if cls is str:
                         objects += 1
@@ -488,12 +506,14 @@ class Sizer:
             are overestimated.
     """
 
-    __slots__ = ("_max_objects", "_random", "_sample_members")
+    __slots__ = ("_max_objects", "_random", "_sample_members", "shared_texts")
 
     def __init__(self, *, max_objects: int = 100_000, sample_members: int = 0) -> None:
         self._max_objects = max_objects
         self._sample_members = sample_members
         self._random = random.Random(0x5EED)
+        self.shared_texts: list[str] = []
+        """Texts in the value measured last that are referred to from more than one place, some of them perhaps outside."""
 
     def measure(
         self, value: Any, seen: set[int] | None = None, *, boundary: frozenset[int] | None = None
@@ -534,6 +554,7 @@ class Sizer:
         try:
             walk = _Walk(self._max_objects, self._sample_members, self._random, seen, boundary or _NO_IDS)
             size = walk.run([value], unshared, 0)
+            self.shared_texts = walk.shared_texts
             error = walk.variance**0.5 if walk.variance else 0.0
             return _new_tuple(Measurement, (size, walk.objects, walk.faults, walk.capped, error))
         except Exception:

@@ -70,7 +70,7 @@ def ratio(value: float | None) -> str:
     >>> ratio(0.943), ratio(0), ratio(1), ratio(0.00001), ratio(0.99999), ratio(None)
     ('94.3 %', '0 %', '100 %', '<0.1 %', '>99.9 %', '-')
     """
-    if value is None or not math.isfinite(value):
+    if value is None or not math.isfinite(value * 100):
         return UNKNOWN
     if value in {0, 1}:
         return f"{value:.0%}".replace("%", " %")

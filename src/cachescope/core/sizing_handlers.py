@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 # An expansion returns the bytes of the object itself, what it refers to, and whether each of these stands for one
-# counted reference (see `_Walk.run`). It may add to `seen` the ids of parts it charged itself (an instance's dict).
+# counted reference (see `Walk.run`). It may add to `seen` the ids of parts it charged itself (an instance's dict).
 Expand = Callable[[Any, "set[int]"], "tuple[int, Iterable[Any], bool]"]
 
 _get_referents = gc.get_referents

@@ -522,3 +522,21 @@ def test_version_is_the_distribution_s() -> None:
     import importlib.metadata
 
     assert cachescope.__version__ == importlib.metadata.version("cachescope")
+
+
+@pytest.mark.parametrize("name", [None, 5, [], b"users", ("users",)])
+def test_what_is_no_name_is_an_unknown_cache(profiler: CacheMemoryProfiler, name: object) -> None:
+    """It is said as for any other; a window, which would make a manual cache, says what a name is."""
+    profiler.track_allocation("users", "key", 1)
+    for ask in (profiler.get_cache_profile, profiler.stop_cache_profiling):
+        with pytest.raises(UnknownCacheError, match="known caches: 'users'"):
+            ask(name)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="expected a non-empty str"):
+        profiler.start_cache_profiling(name)  # type: ignore[arg-type]
+
+
+def test_a_level_in_place_of_a_config_is_refused_also_when_one_runs() -> None:
+    """Elsewhere a level's name is enough."""
+    current_profiler()
+    with pytest.raises(ConfigurationError, match="expected a ProfilerConfig or None"):
+        current_profiler("detailed")  # type: ignore[arg-type]

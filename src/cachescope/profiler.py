@@ -272,7 +272,8 @@ class CacheMemoryProfiler:
         A name that is not known yet becomes a manual cache, fed by ``track_…``.
         """
         with self._lock:
-            record = self.registry.records.get(cache_name) or self._manual.record(cache_name)
+            known = self.registry.records.get(cache_name) if isinstance(cache_name, str) else None
+            record = known or self._manual.record(cache_name)
             self._mark_peaks(record)
             record.restart_peaks()
             window = CacheWindow(self, record)
@@ -350,7 +351,7 @@ class CacheMemoryProfiler:
     # Inside
 
     def _known(self, cache_name: str) -> CacheRecord:
-        record = self.registry.records.get(cache_name)
+        record = self.registry.records.get(cache_name) if isinstance(cache_name, str) else None
         if record is None:
             raise UnknownCacheError(cache_name, self.registry.records)
         return record
@@ -384,8 +385,13 @@ def current_profiler(config: ProfilerConfig | None = None) -> CacheMemoryProfile
 
     Args:
         config: Settings for the start; ignored, but for a higher level, when it runs already.
+
+    Raises:
+        ConfigurationError: *config* is no ``ProfilerConfig``.
     """
     global _process_profiler
+    if config is not None and not isinstance(config, ProfilerConfig):
+        raise ConfigurationError(f"config: {config!r} is not allowed; expected a ProfilerConfig or None")
     with _process_lock:
         profiler = _process_profiler
         if profiler is None or not profiler.running:

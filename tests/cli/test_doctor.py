@@ -52,6 +52,7 @@ def test_settings_come_with_their_source(tmp_path):
         ("CACHESCOPE_LEVEL", "deep", "expected one of basic, detailed, comprehensive"),
         ("CACHESCOPE_MAX_SITES", "0", "CACHESCOPE_MAX_SITES: 0 is not allowed"),
         ("CACHESCOPE_LEVL", "basic", "did you mean CACHESCOPE_LEVEL?"),
+        ("CACHESCOPE_OUTPUT", "missing/app.capture", "there is no folder missing; create it"),
     ],
 )
 def test_a_wrong_variable_is_a_problem_and_hides_nothing_else(tmp_path, variable, value, words):

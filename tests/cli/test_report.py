@@ -257,3 +257,19 @@ def test_terminal_gets_colour(tmp_path, environment, colored):
         os.close(ours)
     assert child.returncode == 0
     assert (b"\x1b[" in b"".join(chunks)) == colored
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_a_full_disk_is_one_line(tmp_path, options):
+    path = captured(tmp_path / "run.capture")
+    with open("/dev/full", "wb") as full:
+        ran = subprocess.run(
+            [sys.executable, "-m", "cachescope", "report", path, *options],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+            text=True,
+        )
+    assert ran.returncode == 1
+    assert ran.stderr == "cachescope: can't write the report: No space left on device\n"

@@ -206,6 +206,24 @@ def test_what_counts_as_a_helper(program, helper):
     assert is_helper(*program) is helper
 
 
+@pytest.mark.parametrize(
+    ("output", "words"),
+    [
+        ("missing/{pid}.capture", "there is no folder missing; create it"),
+        ("{pid}/x.capture", "{pid} in a folder's name"),
+        (".", "names no capture file"),
+        ("folder", "folder is a folder; add a file's name"),
+    ],
+)
+def test_an_output_that_cannot_be_written_is_one_line_and_the_program_runs(tmp_path, output, words):
+    (tmp_path / "folder").mkdir()
+    ran = run_python("-c", IS_RUNNING, folder=tmp_path, CACHESCOPE="1", CACHESCOPE_OUTPUT=output)
+    assert (ran.returncode, ran.stdout) == (0, b"running\n")
+    (line,) = ran.stderr.decode().splitlines()
+    assert line.startswith("cachescope: no capture will be written: CACHESCOPE_OUTPUT: ")
+    assert words in line
+
+
 # -- the exit note ---------------------------------------------------------------------------------------------------
 
 

@@ -10,7 +10,7 @@ from collections import OrderedDict
 import cachetools
 import pytest
 
-from cachescope import CacheMemoryProfiler, ConfigurationError, NotACacheError, instrument, uninstrument
+from cachescope import CacheMemoryProfiler, ConfigurationError, NotACacheError, autopatch, instrument, uninstrument
 from cachescope.core.state import ATTRIBUTE
 from cachescope.testing import hooks_left
 
@@ -217,3 +217,11 @@ def test_thousands_of_short_lived_caches_leave_no_objects_behind(profiler):
     assert profile.total_allocations == 2_000
     registry = profiler.registry
     assert len(registry.by_serial) == 0
+
+
+@pytest.mark.parametrize("wrong", [5, "private", object()])
+def test_what_is_no_profiler_is_refused_by_name(wrong):
+    with pytest.raises(ConfigurationError, match=r"^profiler: .* is not allowed; expected a CacheMemoryProfiler"):
+        instrument(cachetools.LRUCache(4), profiler=wrong)
+    with pytest.raises(ConfigurationError, match=r"^profiler: .* is not allowed; expected a CacheMemoryProfiler"):
+        autopatch(profiler=wrong)

@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import math
 import re
@@ -189,6 +190,13 @@ def test_foot_says_cost_and_doubts():
         "shop.sessions:SessionStore.__init__.by_token: reads through dict.items()",
     ):
         assert part in text.replace("\n               ", " ")
+
+
+def test_nothing_is_missing_of_a_program_that_an_exception_ended():
+    """Its last capture is written after that."""
+    ended = process(exit_note="ended by ValueError at app.py:3")
+    text = report_to_text(dataclasses.replace(shop(), processes=(ended,)), width=120)
+    assert f"pid {ended.pid}: ended by ValueError at app.py:3\n" in text
 
 
 def test_exact_report_says_that_nothing_is_estimated():

@@ -20,6 +20,7 @@ from cachescope.cli import version
 from cachescope.cli.program import STARTUP_FILE, python_command, startup_file
 from cachescope.core.config import ENVIRONMENT_PREFIX, ProfilerConfig
 from cachescope.core.errors import ConfigurationError
+from cachescope.instrument.bootstrap import output_problem
 
 _DEPENDENCIES = ("wrapt", "cachetools", "psutil", "click", "rich")
 _CHILD_SECONDS = 60
@@ -131,6 +132,9 @@ def _examine_settings(found: Examination) -> None:
             "no output is set: with CACHESCOPE=1 alone the figures stay in the process; "
             "CACHESCOPE_OUTPUT=app.{pid}.capture writes them (`cachescope run` does by itself)"
         )
+    else:
+        problem = output_problem(os.environ[f"{ENVIRONMENT_PREFIX}OUTPUT"].strip())
+        found.problems += [problem] if problem else []
     for variable in sorted(os.environ):
         if variable.startswith(ENVIRONMENT_PREFIX) and variable not in variables:
             # Other tools may have variables of this prefix; only what looks like a slip is one.

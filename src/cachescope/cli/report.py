@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from cachescope.core.capture import read_capture, sibling_captures
-from cachescope.core.errors import CaptureError, UnknownCacheError
+from cachescope.core.errors import CachescopeError, CaptureError, UnknownCacheError
 
 if TYPE_CHECKING:
     from cachescope.core.recording import Recording
@@ -85,6 +85,10 @@ def _show(
         print_report(result, width=width, top=top, cache=cache, sort=sort, verbose=verbose, file=sys.stdout)
     except UnknownCacheError as error:
         raise click.BadParameter(str(error), param_hint="--cache") from None
+    except BrokenPipeError:  # whoever read has seen enough
+        raise
+    except OSError as error:  # a full disk
+        raise CachescopeError(f"can't write the report: {error.strerror}") from None
 
 
 class _Loaded(NamedTuple):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from cachescope.core.errors import ConfigurationError
 from cachescope.core.events import ProfilingLevel
 
 ENVIRONMENT_PREFIX = "CACHESCOPE_"
+_SHOWN_CHARACTERS = 200
 
 
 def _setting(default: object, low: float | None = None, high: float | None = None, note: str = "") -> object:
@@ -134,10 +134,10 @@ def _checked(setting: dataclasses.Field[object], value: object, said_as: str = "
             raise _refusal(name, value, _allowed(setting))
         return value
     number = (int, float) if kind == "float" else (int,)
-    if not isinstance(value, number) or isinstance(value, bool) or not math.isfinite(value):
+    if not isinstance(value, number) or isinstance(value, bool):
         raise _refusal(name, value, _allowed(setting))
     low, high = setting.metadata["low"], setting.metadata["high"]
-    if (low is not None and value < low) or (high is not None and value > high):
+    if not ((low is None or low <= value) and (high is None or value <= high)):  # a NaN is neither
         raise _refusal(name, value, _allowed(setting))
     return float(value) if kind == "float" else value
 
@@ -151,8 +151,17 @@ def _allowed(setting: dataclasses.Field[object]) -> str:
     if kind == "str":
         return "a path, or nothing"
     words = "a whole number" if kind == "int" else "a number"
-    return f"{words} from {setting.metadata['low']:g} to {setting.metadata['high']:g}"
+    return f"{words} from {setting.metadata['low']:,} to {setting.metadata['high']:,}"
 
 
 def _refusal(name: str, value: object, allowed: str) -> ConfigurationError:
-    return ConfigurationError(f"{name}: {value!r} is not allowed; expected {allowed}")
+    return ConfigurationError(f"{name}: {_shown(value)} is not allowed; expected {allowed}")
+
+
+def _shown(value: object) -> str:
+    """A wrong value as a message can hold it: one that is long, or that has no ``repr()``, must not hide what is wrong."""
+    try:
+        text = repr(value)
+    except Exception:  # an int of more than 4,300 digits has none either
+        return f"a value of type {type(value).__name__}"
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[:_SHOWN_CHARACTERS]}…"

@@ -39,7 +39,7 @@ class UnknownCacheError(CachescopeError, LookupError):
     def __init__(self, name: str, known: Iterable[str] = ()) -> None:
         self.name = name
         names = sorted(known)
-        near = get_close_matches(name, names, n=3, cutoff=0.4)
+        near = get_close_matches(name, names, n=3, cutoff=0.4) if isinstance(name, str) else []
         if near:
             hint = f"did you mean {', '.join(map(repr, near))}?"
         elif names:

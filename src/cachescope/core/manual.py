@@ -7,9 +7,9 @@ counts. Nothing here raises on data: what can't be used is refused, counted, and
 from __future__ import annotations
 
 import logging
-import math
 import threading
 from collections.abc import Mapping
+from numbers import Real
 from typing import Any
 
 from cachescope.core import batch as b
@@ -21,6 +21,10 @@ from cachescope.core.registry import MANUAL, CacheRegistry
 from cachescope.core.state import MISSING, State
 
 _log = logging.getLogger("cachescope")
+_TOO_MANY_BYTES = 1 << 63
+"""No machine has them; and a sum of sizes below stays a number that a float can hold."""
+_SHOWN_CHARACTERS = 200
+_type_name = type.__dict__["__name__"].__get__  # whatever a metaclass makes of it
 _REMOVALS = {
     MemoryEventType.DEALLOCATION: b.DELETED,
     MemoryEventType.EVICTION: b.EVICTED,
@@ -65,7 +69,7 @@ class ManualCaches:
                 state.peak_bytes = max(state.peak_bytes, state.live_bytes)
                 state.note(b.SET if old is MISSING else b.REPLACED, key, size)
         except Exception as error:
-            self._refuse(name, f"key of type {type(key).__name__}", error)
+            self._refuse(name, f"key of type {_type_name(type(key))}", error)
 
     def removal(self, name: str, key: Any, event_type: MemoryEventType) -> None:
         """*key* has left."""
@@ -89,16 +93,16 @@ class ManualCaches:
                 state.live_bytes -= size
                 state.note(cause, key, size)
         except Exception as error:
-            self._refuse(name, f"key of type {type(key).__name__}", error)
+            self._refuse(name, f"key of type {_type_name(type(key))}", error)
 
     def event(self, name: str, event_type: Any, key: Any, size_bytes: Any) -> None:
         """Any memory event by its type."""
-        if event_type in (MemoryEventType.ALLOCATION, MemoryEventType.RESIZE):
-            self.allocation(name, key, size_bytes)
-        elif isinstance(event_type, MemoryEventType) and event_type in _REMOVALS:
+        if not isinstance(event_type, MemoryEventType) or event_type is MemoryEventType.PRESSURE:
+            self._refuse(name, f"event type {_shown(event_type)}", None)
+        elif event_type in _REMOVALS:
             self.removal(name, key, event_type)
         else:
-            self._refuse(name, f"event type {event_type!r}", None)
+            self.allocation(name, key, size_bytes)
 
     def lookup(self, name: str, key: Any, *, hit: bool) -> None:
         """*key* was looked up."""
@@ -113,10 +117,10 @@ class ManualCaches:
             self._refuse(name, "lookup", error)
 
     def _state(self, name: str) -> State:
-        state = self._states.get(name)
+        state = self._states.get(name) if isinstance(name, str) else None
         if state is None:
             if not isinstance(name, str) or not name:
-                raise TypeError(f"cache name {name!r}: expected a non-empty str")
+                raise TypeError(f"cache name {_shown(name)}: expected a non-empty str")
             registry = self._registry
             record = registry.record(name, kind=MANUAL)
             state = State(0, None, record, Ledger(registry.sizer, registry.budget))
@@ -127,13 +131,27 @@ class ManualCaches:
         return state
 
     def _usable(self, name: str, size_bytes: Any) -> int | None:
-        if isinstance(size_bytes, (int, float)) and not isinstance(size_bytes, bool) and 0 <= size_bytes < math.inf:
-            return int(size_bytes)
-        self._refuse(name, f"size {size_bytes!r}: expected a number of bytes >= 0", None)
+        try:
+            a_number = isinstance(size_bytes, Real) and not isinstance(size_bytes, bool)  # numpy's are Real too
+            if a_number and 0 <= size_bytes < _TOO_MANY_BYTES:
+                return int(size_bytes)
+        except Exception as error:  # a number of the user's own make
+            self._refuse(name, f"size of type {_type_name(type(size_bytes))}", error)
+            return None
+        self._refuse(name, f"size {_shown(size_bytes)}: expected a number of bytes >= 0", None)
         return None
 
     def _refuse(self, name: object, what: str, error: BaseException | None) -> None:
         swallow(f"manual cache: {what.split(':', maxsplit=1)[0].split(' ', maxsplit=1)[0]} refused", error)
-        if str(name) not in self._warned and len(self._warned) < 1_000:
-            self._warned.add(str(name))
-            _log.warning("manual cache %r: refused %s; later refusals of this cache are only counted", name, what)
+        shown = _shown(name)
+        if shown not in self._warned and len(self._warned) < 1_000:
+            self._warned.add(shown)
+            _log.warning("manual cache %s: refused %s; later refusals of this cache are only counted", shown, what)
+
+
+def _shown(given: object) -> str:
+    """What the user gave, for a message; its ``repr()`` may raise, as an int's of more than 4,300 digits does."""
+    try:
+        return repr(given)[:_SHOWN_CHARACTERS]
+    except Exception:
+        return f"of type {_type_name(type(given))}"

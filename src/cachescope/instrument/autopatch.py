@@ -15,12 +15,11 @@ from typing import Any, NamedTuple, Self
 import wrapt
 
 from cachescope.adapters.contract import Adapter, Patch, adapters
-from cachescope.core import current
 from cachescope.core.errors import ConfigurationError
 from cachescope.core.faults import swallow
 from cachescope.core.hooks import Meet, is_hook, make_hook, unhooked
 from cachescope.core.registry import CacheRegistry
-from cachescope.instrument.binding import INERT, Home, detach, home_of, meeting
+from cachescope.instrument.binding import INERT, Home, detach, home_of, meeting, registry_of
 
 _log = logging.getLogger("cachescope")
 _ABSENT: Any = object()
@@ -160,7 +159,7 @@ def autopatch(*libraries: str, exclude: tuple[str, ...] | str = (), profiler: An
     for name in (*libraries, *excluded):
         if name not in known:
             raise ConfigurationError(f"library {name!r} is not known; expected one of: {', '.join(sorted(known))}")
-    registry: CacheRegistry = (profiler if profiler is not None else current.process_profiler()).registry
+    registry = registry_of(profiler)
     home = home_of(registry)
     chosen = tuple(name for name in (libraries or known) if name not in excluded)
     for name in libraries:

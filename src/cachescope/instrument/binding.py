@@ -13,7 +13,9 @@ from typing import Any
 from wrapt import BaseObjectProxy
 
 from cachescope.adapters.contract import Adapter
+from cachescope.core import current
 from cachescope.core.charging import Ledger, SizingBudget, Weigher
+from cachescope.core.errors import ConfigurationError
 from cachescope.core.faults import swallow
 from cachescope.core.registry import CacheRegistry, all_states
 from cachescope.core.sizing import Sizer
@@ -54,6 +56,18 @@ class Admission:
 
 
 _lock = threading.RLock()
+
+
+def registry_of(profiler: Any) -> CacheRegistry:
+    """The registry of *profiler*; of the process's own, which is started if need be, when that is None.
+
+    Raises:
+        ConfigurationError: It is no profiler.
+    """
+    registry = getattr(current.process_profiler() if profiler is None else profiler, "registry", None)
+    if not isinstance(registry, CacheRegistry):
+        raise ConfigurationError(f"profiler: {profiler!r} is not allowed; expected a CacheMemoryProfiler, or None")
+    return registry
 
 
 def home_of(registry: CacheRegistry) -> Home:

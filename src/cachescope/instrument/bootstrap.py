@@ -154,7 +154,9 @@ def _start_here() -> None:
     from cachescope.core.current import process_profiler
     from cachescope.instrument.autopatch import autopatch
 
-    process_profiler()
+    problem = output_problem(process_profiler().config.output)
+    if problem:
+        _complain(problem, "no capture will be written")
     autopatch()
     # After the profiler's own: exit hooks run last in, first out, and the note has to be there when it writes.
     atexit.register(_note_unhandled_exception)
@@ -214,11 +216,32 @@ def _raised_at(trace: TracebackType | None) -> str:
     return f" at {os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}"
 
 
-def _complain(error: Exception, what: str = "not started") -> None:
+def output_problem(output: str | None) -> str:
+    """Why no capture could be written now to where ``CACHESCOPE_OUTPUT`` says, and what to do; empty when one could."""
+    from cachescope.core.capture import capture_path
+    from cachescope.core.errors import CaptureError
+
+    if output is None:
+        return ""
+    try:
+        path = capture_path(output, script="python", pid=os.getpid())
+    except CaptureError as error:
+        return f"CACHESCOPE_OUTPUT: {error}"
+    folder = path.parent
+    if path.is_dir():
+        return f"CACHESCOPE_OUTPUT: {path} is a folder; add a file's name, or a slash for the default one"
+    if not folder.is_dir():
+        return f"CACHESCOPE_OUTPUT: there is no folder {folder}; create it (mkdir -p {folder}) or choose another"
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return f"CACHESCOPE_OUTPUT: the folder {folder} can't be written to by this user; choose another"
+    return ""
+
+
+def _complain(error: Exception | str, what: str = "not started") -> None:
     """One line on stderr, if there is one."""
     try:
         text = " ".join(str(error).split()) or type(error).__name__
-        if isinstance(error, ImportError) or not _is_ours(error):
+        if isinstance(error, Exception) and (isinstance(error, ImportError) or not _is_ours(error)):
             text = f"{type(error).__name__}: {text}"
         print(f"cachescope: {what}: {text}", file=sys.stderr)
     except Exception:  # stderr is closed, or str() of the error fails; the program matters more

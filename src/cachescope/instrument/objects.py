@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
 
 from cachescope.adapters.contract import Adapter, adapters
-from cachescope.core import current
 from cachescope.core.charging import Weigher
 from cachescope.core.errors import ConfigurationError, NotACacheError
 from cachescope.core.faults import swallow
@@ -17,7 +16,17 @@ from cachescope.core.hooks import make_hook, unhooked
 from cachescope.core.life_hooks import without_state
 from cachescope.core.registry import CacheRegistry
 from cachescope.core.state import ATTRIBUTE, State
-from cachescope.instrument.binding import Admission, Home, admit, detach, home_of, itself, meeting, state_on
+from cachescope.instrument.binding import (
+    Admission,
+    Home,
+    admit,
+    detach,
+    home_of,
+    itself,
+    meeting,
+    registry_of,
+    state_on,
+)
 from cachescope.instrument.naming import Origin, origin_of
 from cachescope.instrument.proxies import CacheProxy, proxied, proxy_class
 
@@ -62,7 +71,7 @@ def instrument(
         raise ConfigurationError(f"name: {name!r} is not allowed; expected a non-empty str, or None")
     if weigher is not None and not callable(weigher):
         raise ConfigurationError(f"weigher: {weigher!r} is not allowed; expected a function of key and value, or None")
-    registry: CacheRegistry = (profiler if profiler is not None else current.process_profiler()).registry
+    registry = registry_of(profiler)
     if not registry.open:
         raise ConfigurationError("the profiler was shut down; start it again before instrument()")
     with _lock:

@@ -43,7 +43,7 @@ def cost_and_doubts(view: View, only: MemoryProfile | None = None) -> Iterator[T
         yield from _item(view, "faults", f"{total} of our own, swallowed: {several(named, shown)}", "yellow")
     for process in processes:
         if process.exit_note:
-            text = f"pid {process.pid}: {view.safe(process.exit_note)}; what it did after its last flush is missing"
+            text = f"pid {process.pid}: {view.safe(process.exit_note)}"
             yield from _item(view, "ended badly", text, "red")
     yield from _notes(view, considered, with_caches=only is None)
     if view.verbose and processes:

@@ -35,13 +35,17 @@ class CacheWindow:
 
     def __init__(self, profiler: CacheMemoryProfiler, record: CacheRecord) -> None:
         self.cache_name = record.name
-        self.start_time = time.time()
         self.end_time: float | None = None
         self._profiler = profiler
         self._record = record
-        self._since = record.totals()
-        self._peak_bytes = 0
         self._profile: MemoryProfile | None = None
+        self._begin()
+
+    def _begin(self) -> None:
+        """What is counted from now on is the window's; in a forked child, from the fork on."""
+        self.start_time = time.time()
+        self._since = self._record.totals()
+        self._peak_bytes = _held_now(self._record)
 
     @property
     def open(self) -> bool:
@@ -181,8 +185,9 @@ class CacheMemoryProfiler:
     def after_fork(self) -> None:
         """In a forked child: flows start at 0."""
         self._lock = threading.RLock()
-        self._windows.clear()
         self.registry.after_fork()
+        for window in self._windows:
+            window._begin()
         self._flushed_at = time.monotonic()
 
     def _flush(self) -> None:
@@ -277,7 +282,6 @@ class CacheMemoryProfiler:
             self._mark_peaks(record)
             record.restart_peaks()
             window = CacheWindow(self, record)
-            window._peak_bytes = _held_now(record)
             self._windows.append(window)
             return window
 

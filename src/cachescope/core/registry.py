@@ -40,9 +40,10 @@ _FREE_EVENTS = 20_000
 _EVENTS_PER_SECOND = 5_000
 """What a busy cache is thinned out to, as far as its size allows: at 1 to 2 us each, half a percent of a core."""
 _SHARE_BY_ENTRIES = 1.0 / 8_000_000
-_LEAST_SHARE, _MOST_LEAST_SHARE = 1.0 / 32, 1.0 / 8
-"""A cache that is merely busy is followed by at least this share: one in 32 when small, one in 8 from a million
-entries on, for the figures of a large cache are to be good to a percent."""
+_LEAST_SHARE, _MOST_LEAST_SHARE = 1.0 / 64, 1.0 / 8
+_LEAST_LIVES = 64
+"""A cache that is merely busy is followed by at least this share: one in 64 (32 from DETAILED on), one in 8 from a million
+entries on, for the figures of a large cache are to be good to a percent; and so many lives, if it is small."""
 
 _all_states: weakref.WeakSet[State] = weakref.WeakSet()
 
@@ -237,7 +238,9 @@ class CacheRegistry:
             rate = (drained - before) / (now - at)
             if drained > _FREE_EVENTS and rate > _EVENTS_PER_SECOND:
                 entries = sum(state.entries for state in record.live_states())
-                least = min(_MOST_LEAST_SHARE, max(_LEAST_SHARE, entries * _SHARE_BY_ENTRIES))
+                share = _LEAST_SHARE * (2 if self.level >= ProfilingLevel.DETAILED else 1)
+                least = min(_MOST_LEAST_SHARE, max(share, entries * _SHARE_BY_ENTRIES))
+                least = max(least, min(1.0, _LEAST_LIVES / max(entries, 1)))
                 factor = max(_EVENTS_PER_SECOND / rate, least / record.share)
                 if factor < 0.8:
                     self._thin(record, factor)

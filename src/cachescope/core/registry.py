@@ -237,7 +237,8 @@ class CacheRegistry:
             self._rates[record.name] = (drained, now)
             rate = (drained - before) / (now - at)
             if drained > _FREE_EVENTS and rate > _EVENTS_PER_SECOND:
-                entries = sum(state.entries for state in record.live_states())
+                # What it may grow to counts: lives that are dropped while it fills don't come back.
+                entries = max(sum(state.entries for state in record.live_states()), record.limits()[0] or 0)
                 share = _LEAST_SHARE * (2 if self.level >= ProfilingLevel.DETAILED else 1)
                 least = min(_MOST_LEAST_SHARE, max(share, entries * _SHARE_BY_ENTRIES))
                 least = max(least, min(1.0, _LEAST_LIVES / max(entries, 1)))

@@ -32,7 +32,7 @@ class ProfilerConfig:
 
     level: ProfilingLevel = _setting(ProfilingLevel.BASIC)  # type: ignore[assignment]  # noqa: RUF009 # field() in a helper
     """How deep to look; a level's name in any case is accepted too."""
-    followed_keys: int = _setting(131_072, 16, 1 << 22)  # type: ignore[assignment]
+    followed_keys: int = _setting(98_304, 16, 1 << 22)  # type: ignore[assignment]
     """How many entries are followed one by one, over all caches. While all entries fit, figures by pattern and by line
     are exact; beyond that they are unbiased estimates with a standard error."""
     max_patterns: int = _setting(512, 2, 1 << 16)  # type: ignore[assignment]

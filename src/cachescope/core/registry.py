@@ -39,10 +39,10 @@ _FREE_EVENTS = 20_000
 """Followed events that a cache may have before its rate decides how many of its entries are followed."""
 _EVENTS_PER_SECOND = 5_000
 """What a busy cache is thinned out to, as far as its size allows: at 1 to 2 us each, half a percent of a core."""
-_SHARE_BY_ENTRIES = 1.0 / 8_000_000
-_LEAST_SHARE, _MOST_LEAST_SHARE = 1.0 / 64, 1.0 / 8
+_SHARE_BY_ENTRIES = 1.0 / 12_000_000
+_LEAST_SHARE, _MOST_LEAST_SHARE = 1.0 / 64, 1.0 / 12
 _LEAST_LIVES = 64
-"""A cache that is merely busy is followed by at least this share: one in 64 (32 from DETAILED on), one in 8 from a million
+"""A cache that is merely busy is followed by at least this share: one in 64 (32 from DETAILED on), one in 12 from a million
 entries on, for the figures of a large cache are to be good to a percent; and so many lives, if it is small."""
 
 _all_states: weakref.WeakSet[State] = weakref.WeakSet()
@@ -215,6 +215,7 @@ class CacheRegistry:
             for record in list(self.records.values()):
                 if self.budget.credit_ns > 0:
                     record.fresh_entries(64)
+                record.sum_up_retired()
                 record.reconcile()
                 record.mark_peak()
 
@@ -373,7 +374,7 @@ class CacheRegistry:
                 ledger += sys.getsizeof(state.ledger.charges) + 32 * len(state.ledger.charges)
                 ledger += 160 * len(state.ledger.shares)
         return (
-            200 * lives
+            380 * lives
             + 400 * cells
             + 700 * states
             + ledger

@@ -60,7 +60,7 @@ def test_what_is_unusual_is_left_to_a_wrapper() -> None:
 def test_a_method_that_returns_early_is_not_put_into_a_hook() -> None:
     """What stands behind it in the hook would not run."""
 
-    def __setitem__(self, key, value):
+    def __setitem__(self, key, value):  # noqa: N807  # named like what it stands for
         if key:
             return
         self.data[key] = value

@@ -537,6 +537,67 @@ def test_what_is_no_name_is_an_unknown_cache(profiler: CacheMemoryProfiler, name
 
 def test_a_level_in_place_of_a_config_is_refused_also_when_one_runs() -> None:
     """Elsewhere a level's name is enough."""
-    current_profiler()
-    with pytest.raises(ConfigurationError, match="expected a ProfilerConfig or None"):
+    with current_profiler(), pytest.raises(ConfigurationError, match="expected a ProfilerConfig or None"):
         current_profiler("detailed")  # type: ignore[arg-type]
+
+
+def test_objects_that_went_cost_no_memory_when_nobody_asks() -> None:
+    """A cache for each request, in a service that nobody asks for figures."""
+    with CacheMemoryProfiler() as profiler:
+
+        def request() -> None:
+            instrument(cachetools.LRUCache(4), name="per request", profiler=profiler)["key"] = object()
+
+        def held() -> int:
+            gc.collect()
+            profiler.beat()
+            gc.collect()
+            return tracemalloc.get_traced_memory()[0]
+
+        for _ in range(100):
+            request()
+        tracemalloc.start()
+        try:
+            before = held()
+            for _ in range(2_000):
+                request()
+            grown = held() - before
+        finally:
+            tracemalloc.stop()
+        assert grown < 200_000
+        profile = profiler.get_cache_profile("per request")
+        assert (profile.total_allocations, profile.instances_total, profile.current_entries) == (2_100, 2_100, 0)
+
+
+@pytest.mark.parametrize("how", ["in place", "proxy"])
+def test_the_classes_made_for_a_private_profiler_go_with_it(how: str) -> None:
+    """As in a test suite that makes one for each test."""
+
+    class Cache(cachetools.LRUCache):  # type: ignore[type-arg]
+        """A class that nobody else has made a subclass of."""
+
+    made: list[weakref.ref[type]] = []
+    for _ in range(3):
+        with CacheMemoryProfiler() as profiler:
+            made.append(weakref.ref(type(instrument(Cache(4), how=how, profiler=profiler))))
+        del profiler
+    gc.collect()
+    assert [ref() for ref in made] == [None, None, None]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_window_over_a_fork_counts_what_the_child_did(profiler: CacheMemoryProfiler) -> None:
+    """Not that less what the parent had done before."""
+    cache = instrument(cachetools.LRUCache(100), name="forked", profiler=profiler)
+    fill(cache, 50)
+    window = profiler.start_cache_profiling("forked")
+    fill(cache, 60)
+    if (pid := os.fork()) == 0:
+        try:
+            fill(cache, 65)
+            found = window.stop()
+            os._exit(0 if (found.total_allocations, found.total_resizes) == (5, 60) else 1)
+        finally:
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert window.stop().total_allocations == 10

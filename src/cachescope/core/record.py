@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import weakref
 from collections import deque
@@ -59,6 +60,7 @@ class CacheRecord:
         self.notes: set[str] = set()
         self._retired: deque[tuple[tuple[int, ...], dict[type, Any]]] = deque()
         self._past = Totals()
+        self._past_lock = threading.RLock()
         self._inherited_kinds = Totals()
         self.inherited = (0, 0)
         """Bytes and entries that a forked child got from its parent; a merge counts them once."""
@@ -89,12 +91,18 @@ class CacheRecord:
         """The states of the objects that live now."""
         return [state for ref in list(self.states.values()) if (state := ref()) is not None]
 
+    def sum_up_retired(self) -> None:
+        """Add what the objects did that went to one sum, so that a name costs no memory for each of them."""
+        with self._past_lock:
+            while self._retired:
+                flow, kinds = self._retired.popleft()
+                self._past.update(flow, kinds)
+
     def totals(self) -> Totals:
         """The sums over all objects, past and present."""
-        while self._retired:
-            flow, kinds = self._retired.popleft()
-            self._past.update(flow, kinds)
-        out = self._past.copy()
+        with self._past_lock:
+            self.sum_up_retired()
+            out = self._past.copy()
         for state in self.live_states():
             out.update([now - base for now, base in zip(state.counters(), state.base, strict=True)], state.ledger.kinds)
         return out.minus(self._inherited_kinds) if self._inherited_kinds.kinds else out
@@ -186,6 +194,7 @@ class CacheRecord:
     def settle_at_fork(self) -> None:
         """In a forked child: flows start at 0, what is held was inherited."""
         self._retired.clear()
+        self._past_lock = threading.RLock()  # a thread that isn't here may hold the parent's
         self._past = Totals()
         self.inherited = (0, 0)
         self._inherited_kinds = Totals()

@@ -33,6 +33,11 @@ class Home:
 
     def __init__(self) -> None:
         self.registry: CacheRegistry | None = None
+        self.made: dict[type, type] = {}
+        """Subclasses made for its objects, by the class they stand for; let go when the profiler stops. Their hooks hold
+        the home, and are held by code objects, which the collector does not look into: it would never find the circle."""
+        self.proxies: dict[tuple[type, str], type] = {}
+        """Classes of proxies, in the same way."""
 
 
 class Admission:
@@ -193,4 +198,7 @@ def profiler_started(registry: CacheRegistry) -> None:
 
 def profiler_stopped(registry: CacheRegistry) -> None:
     """Hooks go inert: objects met from now on are nobody's."""
-    home_of(registry).registry = None
+    home = home_of(registry)
+    home.registry = None
+    home.made.clear()
+    home.proxies.clear()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import weakref
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
 
@@ -33,7 +32,6 @@ from cachescope.instrument.proxies import CacheProxy, proxied, proxy_class
 T = TypeVar("T")
 _log = logging.getLogger("cachescope")
 _lock = threading.RLock()
-_made: weakref.WeakKeyDictionary[Home, dict[type, type]] = weakref.WeakKeyDictionary()
 _WAYS = ("auto", "in place", "proxy")
 
 
@@ -211,7 +209,7 @@ def _swap(obj: Any, adapter: Adapter, table: Mapping[str, str], home: Home) -> s
         object.__setattr__(obj, ATTRIBUTE, None)
     except (AttributeError, TypeError):
         return "it takes no new attributes"
-    classes = _made.setdefault(home, {})
+    classes = home.made
     made = classes.get(base) if adapter.cacheable else None
     if made is None:
         try:

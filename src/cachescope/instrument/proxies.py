@@ -14,8 +14,6 @@ from cachescope.core.hooks import make_hook, unhooked
 from cachescope.core.state import ATTRIBUTE
 from cachescope.instrument.binding import Admission, Home, admit, meeting, state_on
 
-_classes: weakref.WeakKeyDictionary[Home, dict[tuple[type, str], type[CacheProxy]]] = weakref.WeakKeyDictionary()
-
 
 class CacheProxy(wrapt.ObjectProxy[Any]):
     """Stands for a cache; the methods that mean something are hooks, the rest is the cache's own."""
@@ -71,7 +69,7 @@ def proxy_class(base: type, adapter: Adapter, methods: Mapping[str, tuple[str, A
         methods: Method, kind and original (which takes the proxy as ``self``).
         home: Whose caches they will be.
     """
-    classes = _classes.setdefault(home, {})
+    classes = home.proxies
     key = (base, adapter.name)
     known = classes.get(key) if adapter.cacheable else None
     if known is None:

@@ -601,3 +601,11 @@ def test_a_window_over_a_fork_counts_what_the_child_did(profiler: CacheMemoryPro
             os._exit(2)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     assert window.stop().total_allocations == 10
+
+
+def test_a_weight_that_no_machine_has_is_refused_and_spoils_no_report(profiler: CacheMemoryProfiler) -> None:
+    """It is finite, and not negative."""
+    cache = instrument(cachetools.LRUCache(4), name="heavy", weigher=lambda *_: 10**400, profiler=profiler)
+    cache["key"] = b"x" * 100
+    assert 100 < profiler.get_cache_profile("heavy").net_memory_bytes < 1_000
+    assert profiler.report().total_bytes < 10_000

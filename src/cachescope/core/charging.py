@@ -35,6 +35,9 @@ _OWN_REFERENCES = 4
 LEDGER_LIMIT = 262_144
 """Entries written down per cache object; beyond it, proxies are measured again as entries leave."""
 
+TOO_MANY_BYTES = 1 << 63
+"""No machine has them; and a sum of sizes below stays a number that a float can hold."""
+
 Weigher = Callable[[Any, Any], int]
 
 
@@ -385,7 +388,7 @@ class Ledger:
         try:
             weight: Any = self.weigher(key, value)  # type: ignore[misc]  # only called when there is one
             a_number = isinstance(weight, Real) and not isinstance(weight, bool)  # numpy's are Real too
-            if a_number and 0 <= weight < math.inf:
+            if a_number and 0 <= weight < TOO_MANY_BYTES:
                 return int(weight)
             swallow("weigher: not a finite number >= 0")
         except Exception as error:

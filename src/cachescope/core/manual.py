@@ -13,7 +13,7 @@ from numbers import Real
 from typing import Any
 
 from cachescope.core import batch as b
-from cachescope.core.charging import Ledger
+from cachescope.core.charging import TOO_MANY_BYTES, Ledger
 from cachescope.core.events import MemoryEventType
 from cachescope.core.faults import swallow
 from cachescope.core.record import CacheRecord
@@ -21,8 +21,6 @@ from cachescope.core.registry import MANUAL, CacheRegistry
 from cachescope.core.state import MISSING, State
 
 _log = logging.getLogger("cachescope")
-_TOO_MANY_BYTES = 1 << 63
-"""No machine has them; and a sum of sizes below stays a number that a float can hold."""
 _SHOWN_CHARACTERS = 200
 _type_name = type.__dict__["__name__"].__get__  # whatever a metaclass makes of it
 _REMOVALS = {
@@ -133,7 +131,7 @@ class ManualCaches:
     def _usable(self, name: str, size_bytes: Any) -> int | None:
         try:
             a_number = isinstance(size_bytes, Real) and not isinstance(size_bytes, bool)  # numpy's are Real too
-            if a_number and 0 <= size_bytes < _TOO_MANY_BYTES:
+            if a_number and 0 <= size_bytes < TOO_MANY_BYTES:
                 return int(size_bytes)
         except Exception as error:  # a number of the user's own make
             self._refuse(name, f"size of type {_type_name(type(size_bytes))}", error)

@@ -127,7 +127,7 @@ class CachetoolsAdapter(Adapter):
         for method, kind in HOOKED.items():
             owner = next((c for c in cls.__mro__ if method in vars(c)), None)
             if owner is not None and not (method == "popitem" and reads_past_hooks(owner, made_to_measure=True)):
-                out[method] = kind if is_stock(owner) else _OPEN.get(method, kind)
+                out[method] = self._kind_in_place(method, kind, owner)
         life = {method: kind for method, kind in LIFE.items() if method in ("__copy__", "__setstate__")}
         return out | {method: kind for method, kind in life.items() if hasattr(cls, method)}
 
@@ -136,7 +136,13 @@ class CachetoolsAdapter(Adapter):
         stock = next(c for c in type(obj).__mro__ if is_stock(c))
         if stock is type(obj):
             return None
-        return stock, {method: kind for method, kind in HOOKED.items() if hasattr(stock, method)}
+        owners = {m: next(c for c in stock.__mro__ if m in vars(c)) for m in HOOKED if hasattr(stock, m)}
+        return stock, {method: self._kind_in_place(method, HOOKED[method], owner) for method, owner in owners.items()}
+
+    def _kind_in_place(self, method: str, kind: str, owner: type) -> str:
+        if not is_stock(owner):
+            return _OPEN.get(method, kind)
+        return "get_timed" if method == "get" and owner.__name__ == "_TimedCache" else kind
 
     def proxied(self, obj: Any) -> Mapping[str, tuple[str, Any]] | None:
         """The class's own methods, run with the proxy as ``self``, so that what they call on it is seen."""

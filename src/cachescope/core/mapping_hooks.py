@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
+from types import FunctionType
 from typing import Any
 
 from cachescope.core import batch as b
@@ -22,6 +23,7 @@ from cachescope.core.settling import (
     miss_was_counted,
     nested_set,
     next_victim,
+    same_key,
     sample_read,
     settle_open_set,
     settle_removal,
@@ -47,6 +49,7 @@ from cachescope.core.state import (
     SET_OPEN,
     SETDEFAULT,
     UPDATE,
+    State,
 )
 
 
@@ -118,7 +121,7 @@ def _missing_open(original: Any, meet: Meet) -> Hook:
         frame = state.frame()
         if RETIRED in state.busy or (frame is not None and frame[OP] in INNER and frame[OP] != LOOKUP):
             return original(self, key)
-        if frame is not None and frame[OP] == LOADING and (frame[KEY] is key or frame[KEY] == key):
+        if frame is not None and frame[OP] == LOADING and same_key(frame[KEY], key):
             return original(self, key)  # super() of an overriding one
         overridden = frame is not None and frame[OP] == LOOKUP  # then the hook of that __getitem__ counts
         if frame is not None:
@@ -270,8 +273,9 @@ def _setdefault(original: Any, meet: Meet) -> Hook:
         mine = state.push(SETDEFAULT, key, b.EVICTED)
         try:
             result = original(self, key, *args, **kwargs)
-        finally:
+        except BaseException:
             state.pop(mine)
+            raise
         try:
             if not mine[LOOKED]:  # no self[key] ran inside: it was absent, or the type is written in C
                 hit = old is not MISSING and not mine[COMMITTED]
@@ -279,10 +283,12 @@ def _setdefault(original: Any, meet: Meet) -> Hook:
                     count_lookup(state, key, hit)
             if not mine[COMMITTED]:
                 settle_open_set(state, self, key, MISSING if mine[OWN_KEY_LEFT] else old)
-            if behind:
-                settle_unseen(state, self, frame, b.EVICTED)
         except Exception as error:
             swallow("setdefault", error)
+        finally:
+            state.pop(mine)
+        if behind:
+            settle_unseen(state, self, frame, b.EVICTED)
         return result
 
     return setdefault
@@ -354,13 +360,15 @@ def _pop(original: Any, meet: Meet) -> Hook:
             error = raised
             raise
         finally:
-            state.pop(mine)
+            # Settled inside the frame: other threads that look for unseen removals leave this one alone meanwhile.
             if not mine[LOOKED] and cause == b.DELETED and (error is None or isinstance(error, KeyError)):
                 count_lookup(state, key, value is not MISSING and not is_there(state, self, key))
-            if not mine[COMMITTED]:
+            unsettled = not mine[COMMITTED]
+            if unsettled:
                 settle_removal(state, self, key, value, cause, frame)
-                if value is MISSING and mine[LOOKED]:
-                    settle_unseen(state, self, frame, cause)
+            state.pop(mine)
+            if unsettled and value is MISSING and mine[LOOKED]:
+                settle_unseen(state, self, frame, cause)
             del error  # it refers to this frame
 
     return pop
@@ -430,6 +438,48 @@ def _clear(original: Any, meet: Meet) -> Hook:
     return clear
 
 
+def _watched(
+    state: State, self: Any, args: tuple[Any, ...], kwargs: dict[str, Any], before: dict[Any, Any]
+) -> tuple[Any, ...]:
+    """The arguments of an ``update``, such that what was there for a key is written down just before it is set.
+
+    Nothing is read ahead: a generator may look at the dict that it fills, and may raise half way.
+    """
+
+    def note(key: Any) -> None:
+        try:
+            if key not in before:
+                before[key] = peek(state, self, key)
+        except Exception:  # unhashable, or its methods raise: the original says so itself
+            return
+
+    def pairs_of(mapping: Any) -> Iterator[Any]:
+        for key in mapping.keys():  # noqa: SIM118  # what update() itself asks for
+            value = mapping[key]
+            note(key)
+            yield key, value
+
+    def watched(pairs: Iterator[Any]) -> Iterator[Any]:
+        for pair in pairs:
+            if type(pair) in (tuple, list, str) and len(pair) == 2:
+                note(pair[0])
+            yield pair
+
+    for key in kwargs:
+        note(key)
+    if len(args) != 1:
+        return args
+    given = args[0]
+    if isinstance(given, dict):
+        for key in dict.__iter__(given):
+            note(key)
+        return args
+    try:
+        return (pairs_of(given),) if hasattr(given, "keys") else (watched(iter(given)),)
+    except TypeError:  # nothing that can be read: the original says so itself
+        return args
+
+
 @kind_of_hook("update")
 def _update(original: Any, meet: Meet) -> Hook:
     """``update`` of a C type, which does not call ``__setitem__``: only the keys that it was given are looked at."""
@@ -440,12 +490,9 @@ def _update(original: Any, meet: Meet) -> Hook:
         frame = state.frame()
         if RETIRED in state.busy or (frame is not None and frame[OP] in (UPDATE, CLEAR)):
             return original(self, *args, **kwargs)
-        try:
-            if args and not isinstance(args[0], Mapping) and not hasattr(args[0], "keys"):
-                args = (list(args[0]), *args[1:])  # an iterator can be read once only
-            before = {key: peek(state, self, key) for key in dict(*args, **kwargs)}
-        except Exception:
-            return original(self, *args, **kwargs)
+        before: dict[Any, Any] = {}
+        if type(original) is not FunctionType or behind:  # a class's own update in Python goes through hooked methods
+            args = _watched(state, self, args, kwargs, before)
         mine = state.push(UPDATE, None, b.EVICTED)
         mine.append(before)
         try:

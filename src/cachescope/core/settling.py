@@ -76,11 +76,21 @@ def count_hit(state: State, key: Any) -> None:
         sample_read(state, key, True)
 
 
+def same_key(one: Any, other: Any) -> bool:
+    """Whether a dict would take two keys for one; asks ``__eq__`` only where a dict would, and never raises."""
+    if one is other:
+        return True
+    try:
+        return hash(one) == hash(other) and bool(one == other)
+    except Exception:  # no truth in it, or it raised: the dict will say so itself if it has to ask
+        return False
+
+
 def count_miss(state: State, key: Any) -> None:
     """Count a miss while something is up, unless the library read for itself."""
     frame = state.frame()
     if frame is not None:
-        if frame[OP] == LOADING and (frame[KEY] is key or frame[KEY] == key):
+        if frame[OP] == LOADING and same_key(frame[KEY], key):
             return  # an overriding __missing__ called this one, and counts
         if frame[OP] in INNER:
             if frame[OP] == LOOKUP:
@@ -177,18 +187,26 @@ def is_being_set(frame: Frame | None, self: Any, key: Any, also: int = SET) -> b
     while frame is not None:
         if frame[OP] == SET or (frame[OP] == also and not frame[COMMITTED]):
             other = _key_being_set(self) if frame is NEW_SET else frame[KEY]
-            if other is key or other == key:
+            if same_key(other, key):
                 return True
         frame = frame[PARENT]
     return False
 
 
 def _key_being_set(self: Any) -> Any:
-    """The key of a plain set in progress, which has written it down nowhere: from the frame of its hook."""
+    """The key of a plain set in progress, which has written it down nowhere: from the frame of its hook.
+
+    The set that asks may have come through such a hook too, and then through ``cold_set``; that one isn't meant.
+    """
     caller: FrameType | None = sys._getframe(2)
+    own = False
     while caller is not None:
-        if caller.f_code in set_codes and caller.f_locals.get("self") is self:
-            return caller.f_locals["key"]
+        if caller.f_code is cold_set.__code__:
+            own = True
+        elif caller.f_code in set_codes and caller.f_locals.get("self") is self:
+            if not own:
+                return caller.f_locals["key"]
+            own = False
         caller = caller.f_back
     return MISSING
 
@@ -204,7 +222,7 @@ def mark_setters(state: State, self: Any, frame: Frame | None, key: Any, value: 
             if frame[OP] == UPDATE:
                 theirs = key in given
             else:
-                theirs = frame[KEY] is key or frame[KEY] == key
+                theirs = same_key(frame[KEY], key)
                 theirs = theirs or (given is value and peek(state, self, frame[KEY]) is MISSING)
             if theirs:
                 frame[COMMITTED] += 1
@@ -321,17 +339,17 @@ def cause_inside(frame: Frame, key: Any) -> int:
     op = frame[OP]
     cause: int = frame[CAUSE]
     if op == SET:
-        if frame[KEY] is key or frame[KEY] == key:
+        if same_key(frame[KEY], key):
             frame[OWN_KEY_LEFT] = True
         return cause
-    if op == SET_OPEN and (frame[KEY] is key or frame[KEY] == key):
+    if op == SET_OPEN and same_key(frame[KEY], key):
         cause = b.DELETED  # an overriding __setitem__ that deletes before it sets
     around: Frame | None = frame
     removing = True
     while around is not None:
         if around[OP] in _SETTING:
             removing = False  # the set that this removal makes room for is yet to come
-            if around[KEY] is key or around[KEY] == key:
+            if same_key(around[KEY], key):
                 around[OWN_KEY_LEFT] = True
         elif removing:
             around[COMMITTED] += 1
@@ -355,7 +373,7 @@ def cause_at(frame: Frame | None, key: Any) -> int:
     """Why an entry would leave by a removal that begins inside *frame*."""
     if frame is None:
         return b.DELETED
-    if frame[OP] in _SETTING and (frame[KEY] is key or frame[KEY] == key) and key is not None:
+    if frame[OP] in _SETTING and same_key(frame[KEY], key) and key is not None:
         return b.DELETED
     return b.EVICTED if frame[OP] in _SETTING else int(frame[CAUSE])
 

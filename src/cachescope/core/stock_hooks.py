@@ -122,6 +122,22 @@ def _get(original: Any, meet: Meet) -> Hook:
     return _bound(_get_template, original, meet)
 
 
+@kind_of_hook("get_timed")
+def _get_timed(original: Any, meet: Meet) -> Hook:
+    """The stock ``get`` of a time-aware cache, which freezes its clock meanwhile."""
+    if hasattr(original, "__wrapped__") or type(original) is not FunctionType:
+        return _get_wrapped(original, meet)
+
+    def get(self: Any, key: Any, default: Any = None) -> Any:
+        with self._TimedCache__timer:
+            if key in self:
+                return self[key]
+        count_miss(state_of(self, meet), key)
+        return default
+
+    return get
+
+
 def _get_wrapped(original: Any, meet: Meet) -> Hook:
     def get(self: Any, key: Any, default: Any = None) -> Any:
         value = original(self, key, MISSING)
@@ -160,7 +176,7 @@ def _set_template(self: Any, key: Any, value: Any) -> Any:
         data = state.data
         if key in data or state.setter:
             state = None
-    except BaseException:  # met for the first time; or unhashable, or __hash__ or __eq__ raised
+    except Exception:  # met for the first time; or unhashable, or __hash__ or __eq__ raised
         state = None
     if state is None:
         return cold_set(original, self, key, value, meet)
@@ -202,7 +218,7 @@ def _delete_template(self: Any, key: Any) -> Any:
         state = self._self_cachescope
         value = state.data[key]
         setter = state.setter
-    except BaseException:  # met for the first time, not there, or unhashable, or __hash__ or __eq__ raised
+    except Exception:  # met for the first time, not there, or unhashable, or __hash__ or __eq__ raised
         setter = UP
     if setter and (setter != get_ident() or state.resting):  # type: ignore[possibly-undefined]  # UP is no ident
         return cold_delete(original, self, key, meet)

@@ -30,6 +30,8 @@ LARGE_BYTES = 4_096
 _EVERYBODYS = 3
 """Values that a text is met in before it is taken for everybody's."""
 _MOST_TEXTS = 512
+_IMMORTAL = 1 << 29
+"""References from which on an object is immortal (Python 3.12 and later), and charged to nobody anyway."""
 _OWN_REFERENCES = 4
 """References that a key of one dict alone has while we look at it; a record's has more."""
 LEDGER_LIMIT = 262_144
@@ -351,7 +353,7 @@ class Ledger:
         """Exact bytes of what is cheap to measure, without the texts that are everybody's; -1 for the rest."""
         size = self.sizer.measure_cheap(value)
         if size > 0 and type(value) is dict:
-            texts = [key for key in value if type(key) is str and getrefcount(key) > _OWN_REFERENCES]
+            texts = [key for key in value if type(key) is str and _OWN_REFERENCES < getrefcount(key) < _IMMORTAL]
             if texts:
                 size -= sum(text.__sizeof__() for text in texts if id(text) in self.boundary)
                 self._learn_texts(texts)

@@ -16,6 +16,7 @@ Cochran, Sampling Techniques, 1977, chapter 6), with its standard error.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Hashable
 from numbers import Real
 from sys import getrefcount
@@ -30,8 +31,9 @@ LARGE_BYTES = 4_096
 _EVERYBODYS = 3
 """Values that a text is met in before it is taken for everybody's."""
 _MOST_TEXTS = 512
-_IMMORTAL = 1 << 29
-"""References from which on an object is immortal (Python 3.12 and later), and charged to nobody anyway."""
+_IMMORTAL = 1 << 31 if sys.version_info >= (3, 12) else 1 << 62
+"""References from which on the sizer charges an object to nobody anyway. (Up to 3.11 the interpreter's own identifiers, such
+as ``"name"``, have some 10^9, and are charged.)"""
 _OWN_REFERENCES = 4
 """References that a key of one dict alone has while we look at it; a record's has more."""
 LEDGER_LIMIT = 262_144

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -81,13 +82,16 @@ def _show(
     try:
         if as_json:
             click.echo(report_to_json(result if cache is None else only(result, cache)))
-            return
-        print_report(result, width=width, top=top, cache=cache, sort=sort, verbose=verbose, file=sys.stdout)
+        else:
+            print_report(result, width=width, top=top, cache=cache, sort=sort, verbose=verbose, file=sys.stdout)
+        sys.stdout.flush()  # whether it fits shows only here, when it is short
     except UnknownCacheError as error:
         raise click.BadParameter(str(error), param_hint="--cache") from None
     except BrokenPipeError:  # whoever read has seen enough
         raise
     except OSError as error:  # a full disk
+        # What is still buffered would fail again when the interpreter flushes it on its way out.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise CachescopeError(f"can't write the report: {error.strerror}") from None
 
 

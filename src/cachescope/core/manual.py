@@ -79,16 +79,7 @@ class ManualCaches:
                     self._refuse(name, "removal of a key that is not there", None)
                     return
                 cause = _REMOVALS[event_type]
-                if cause == b.EVICTED:
-                    state.evictions += 1
-                    state.evicted_bytes += size
-                elif cause == b.EXPIRED:
-                    state.expirations += 1
-                    state.expired_bytes += size
-                else:
-                    state.deletes += 1
-                    state.deleted_bytes += size
-                state.live_bytes -= size
+                state.account(cause, 1, size)
                 state.note(cause, key, size)
         except Exception as error:
             self._refuse(name, f"key of type {_type_name(type(key))}", error)

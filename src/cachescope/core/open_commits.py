@@ -153,25 +153,9 @@ def drop(state: State, ledger: OpenLedger, key: Hashable, cause: int, *, now: bo
                 cause, counted = column, True
                 break
     size, guess = ledger.release(parts, cause)
-    _account(state, cause, 0 if counted else 1, size)
+    state.account(cause, 0 if counted else 1, size)
     state.note(cause, key, size + guess)
     return True
-
-
-def _account(state: State, cause: int, entries: int, size: int) -> None:
-    if cause == b.EVICTED:
-        state.evictions += entries
-        state.evicted_bytes += size
-    elif cause == b.EXPIRED:
-        state.expirations += entries
-        state.expired_bytes += size
-    elif cause == b.CLEARED:
-        state.cleared += entries
-        state.cleared_bytes += size
-    else:
-        state.deletes += entries
-        state.deleted_bytes += size
-    state.live_bytes -= size
 
 
 def settle_drift(
@@ -225,12 +209,12 @@ def settle_drift(
                     missing -= drop(state, ledger, key, cause, now=True)
         if missing > 0 and ledger.rest > 0:
             for _ in range(min(missing, ledger.rest)):
-                _account(state, cause, 1, ledger.of_the_rest())
+                state.account(cause, 1, ledger.of_the_rest())
                 missing -= 1
         if missing > 0:
             ledger.parted[cause] += missing
             ledger.lost += missing
-            _account(state, cause, missing, 0)
+            state.account(cause, missing, 0)
         if found_at_ends:
             ledger.ends_useful = 8
         elif ledger.ends_useful > 0:

@@ -236,11 +236,27 @@ class State:
         """Note the highest value: on every set while all entries are followed, else on followed ones, and before a fall."""
         self.peak_bytes = max(self.peak_bytes, self.live_bytes)
 
+    def account(self, cause: int, entries: int, size: int) -> None:
+        """Count *entries* that left for *cause* and took *size* bytes along."""
+        if cause == b.EVICTED:
+            self.evictions += entries
+            self.evicted_bytes += size
+        elif cause == b.EXPIRED:
+            self.expirations += entries
+            self.expired_bytes += size
+        elif cause == b.CLEARED:
+            self.cleared += entries
+            self.cleared_bytes += size
+        else:
+            self.deletes += entries
+            self.deleted_bytes += size
+        self.live_bytes -= size
+
     def commit_removal(self, key: Hashable, value: object, cause: int) -> None:
         """An entry left, for *cause* (a value of :class:`~cachescope.core.events.Removal`)."""
         self.mark_peak()
         size, guess = self.ledger.discharge(key, value, cause)
-        if cause == b.EVICTED:
+        if cause == b.EVICTED:  # as account() does, without its call: this is every eviction of a full cache
             self.evictions += 1
             self.evicted_bytes += size
         elif cause == b.EXPIRED:
@@ -284,21 +300,12 @@ class State:
         if not gone:
             self.replacements += 1
             self.resized_bytes -= freed
+            self.live_bytes -= freed
         elif gone < 0:
             self.sets -= gone
-        elif cause == b.EVICTED:
-            self.evictions += gone
-            self.evicted_bytes += freed
-        elif cause == b.EXPIRED:
-            self.expirations += gone
-            self.expired_bytes += freed
-        elif cause == b.CLEARED:
-            self.cleared += gone
-            self.cleared_bytes += freed
+            self.live_bytes -= freed
         else:
-            self.deletes += gone
-            self.deleted_bytes += freed
-        self.live_bytes -= freed
+            self.account(cause, gone, freed)
 
     def begin(self, key: Hashable, size: int) -> None:
         """A new entry whose turn it is to be followed; draws which one is next.

@@ -51,9 +51,12 @@ def test_undo_leaves_every_class_of_the_library_as_it_was(profiler):
 def test_undo_twice_and_unpatch_of_nothing_are_nothing(profiler):
     handle = autopatch("cachetools", profiler=profiler)
     handle.undo()
+    before = [snapshot(cls) for cls in CLASSES]
     handle.undo()
     unpatch()
     unpatch("cachetools")
+    assert [snapshot(cls) for cls in CLASSES] == before
+    assert row().state == "not patched"
 
 
 def test_patching_twice_hooks_once(profiler):

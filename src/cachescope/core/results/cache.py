@@ -1,46 +1,12 @@
-"""What questions are answered with: frozen dataclasses, each with ``to_dict()``.
-
-Times are seconds since the epoch, sizes are bytes. An estimate has its standard error beside it, named
-``…_std_error``; 0.0 there means that the figure is exact. Nothing in a result refers to a user's key or value.
-"""
+"""What one cache did and holds: its profile, its hotspots, its recent events."""
 
 from __future__ import annotations
 
 import dataclasses
-import enum
 from dataclasses import dataclass
 
 from cachescope.core.events import MemoryEventType
-
-REPORT_SCHEMA_VERSION = 1
-
-
-class Result:
-    """The base of all results: gives them ``to_dict()``."""
-
-    __slots__ = ()
-
-    def to_dict(self) -> dict[str, object]:
-        """The result as JSON types; properties that are figures are included."""
-        out: dict[str, object] = {}
-        for field in dataclasses.fields(self):  # type: ignore[arg-type]  # every subclass is a dataclass
-            out[field.name] = _plain(getattr(self, field.name))
-        for name, attribute in vars(type(self)).items():
-            if isinstance(attribute, property):
-                out[name] = _plain(getattr(self, name))
-        return out
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, Result):
-        return value.to_dict()
-    if isinstance(value, enum.Enum):
-        return value.value
-    if isinstance(value, (tuple, list)):
-        return [_plain(item) for item in value]
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    return value
+from cachescope.core.results.base import Result
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +26,7 @@ class MemoryAllocation(Result):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryHotspot(Result):
-    """A kind of key, or a line of code, that holds, allocates or churns bytes of a cache."""
+    """A kind of key, a line of code, a key or an operation that holds, allocates or churns bytes of a cache."""
 
     cache_name: str
     key_pattern: str | None
@@ -86,6 +52,22 @@ class MemoryHotspot(Result):
     total_size_bytes_std_error: float = 0.0
     share_of_cache: float = 0.0
     """Share of the cache's live bytes, from 0 to 1."""
+    share_of_process: float = 0.0
+    """Live bytes as a share of the process's resident memory, from 0 to 1; 0.0 where that is not known."""
+    churned_bytes: int = 0
+    """Bytes that were allocated and are gone again."""
+    recurrence: str | None = None
+    """``steady``, ``recurring`` or ``burst`` (once, and not again); None until there is enough to say."""
+    operation: str | None = None
+    """Such as ``set``, ``evict``; None unless hotspots were asked for by operation."""
+    key: str | None = None
+    """The key itself, where raw keys are allowed and hotspots were asked for by key."""
+    key_id: str | None = None
+    """Tells keys of one pattern apart, when asked for by key: a keyed hash, the same in all processes of a run."""
+    count_error: int = 0
+    """By key: the counts may be too low by this much."""
+    built_at: str | None = None
+    """COMPREHENSIVE: the line of code that built the values; *site* is the one that put them into the cache."""
 
     @property
     def hit_ratio(self) -> float | None:
@@ -197,50 +179,3 @@ class ValueType(Result):
     live_bytes_std_error: float
     sized: int
     """Values of this type whose deep size was measured."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProcessInfo(Result):
-    """The process that a capture or a report comes from."""
-
-    pid: int
-    parent_pid: int
-    command: str
-    python: str
-    start_time: float
-    end_time: float
-    level: str
-    rss_bytes: int
-    profiler_bytes: int
-    """An estimate of the profiler's own memory."""
-    profiler_cpu_seconds: float
-    """CPU time of our own thread; what hooks cost inline is not in it."""
-    dropped_events: int
-    faults: dict[str, int]
-    """Our own faults, swallowed: what, and how often."""
-    exit_note: str = ""
-    """How the program ended, when it ended badly."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report(Result):
-    """All that is known about the caches of one or several processes."""
-
-    schema_version: int
-    generated_at: float
-    start_time: float
-    end_time: float
-    duration_seconds: float
-    processes: tuple[ProcessInfo, ...]
-    caches: tuple[MemoryProfile, ...]
-    """Largest first, by live bytes."""
-    patterns: tuple[MemoryHotspot, ...]
-    """Kinds of keys over all caches, largest first."""
-    sites: tuple[MemoryHotspot, ...]
-    """Lines of code over all caches, largest first; empty at BASIC."""
-    notes: tuple[str, ...] = ()
-
-    @property
-    def total_bytes(self) -> int:
-        """Live bytes of all caches."""
-        return sum(cache.current_memory_bytes for cache in self.caches)

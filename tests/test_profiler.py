@@ -33,6 +33,7 @@ from cachescope import (
     shutdown_memory_profiler,
 )
 from cachescope.core.capture import read_capture
+from cachescope.core.answers.report import report_of
 from cachescope.core.recording import Recording
 
 
@@ -336,7 +337,7 @@ def test_a_capture_holds_what_the_profiler_knew(profiler: CacheMemoryProfiler, t
     cache = instrument(cachetools.LRUCache(50), name="c", profiler=profiler)
     fill(cache, 80)
     path = profiler.write_capture(tmp_path / "x.capture")
-    again = Recording.from_dict(read_capture(path)).report()
+    again = report_of(Recording.from_dict(read_capture(path)))
     (live,), (read,) = profiler.report().caches, again.caches
     for field in (
         "total_allocations",
@@ -362,8 +363,8 @@ def test_merging_captures_is_a_union(profiler: CacheMemoryProfiler, tmp_path: Pa
         small = instrument(cachetools.LRUCache(5), name="c", profiler=other)
         fill(small, 5)
         third = other.recording()
-    a = early.merge(late).merge(third).report()
-    b = third.merge(late.merge(early)).merge(Recording()).report()
+    a = report_of(early.merge(late).merge(third))
+    b = report_of(third.merge(late.merge(early)).merge(Recording()))
     assert a.caches == b.caches
     assert a.caches[0].current_entries == 35
 
@@ -409,7 +410,7 @@ def test_a_forked_child_starts_at_zero_and_inherited_bytes_count_once(tmp_path: 
         """,
         FOLDER=str(tmp_path),
     )
-    (cache,) = captured(tmp_path).report().caches
+    (cache,) = report_of(captured(tmp_path)).caches
     assert (cache.total_allocations, cache.current_entries) == (107, 107)
     entry = sys.getsizeof("user:50") + sys.getsizeof(bytes(200))
     assert abs(cache.current_memory_bytes - cache.container_bytes - 107 * entry) <= 107
@@ -443,7 +444,7 @@ def test_multiprocessing_children_write_their_captures(tmp_path: Path, method: s
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert sum(cache.total_allocations for cache in captured(tmp_path).report().caches) == 8
+    assert sum(cache.total_allocations for cache in report_of(captured(tmp_path)).caches) == 8
 
 
 def test_what_was_flushed_survives_a_kill(tmp_path: Path) -> None:
@@ -462,7 +463,7 @@ def test_what_was_flushed_survives_a_kill(tmp_path: Path) -> None:
         CACHESCOPE_OUTPUT=str(tmp_path / "x.{pid}.capture"),
     )
     assert done.returncode == -9
-    (cache,) = captured(tmp_path).report().caches
+    (cache,) = report_of(captured(tmp_path)).caches
     assert cache.total_allocations == 40
 
 

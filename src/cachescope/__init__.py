@@ -13,7 +13,19 @@ from cachescope.core.errors import (
     UnknownCacheError,
 )
 from cachescope.core.events import MemoryEventType, ProfilingLevel
-from cachescope.core.results import MemoryAllocation, MemoryHotspot, MemoryProfile, Report
+from cachescope.core.results import (
+    AllocationPatterns,
+    MemoryAllocation,
+    MemoryHotspot,
+    MemoryProfile,
+    MemorySnapshot,
+    MemoryTrend,
+    OperationProfile,
+    OperationSummary,
+    PerformanceMetrics,
+    Report,
+    SnapshotDiff,
+)
 from cachescope.instrument import instrument, uninstrument
 from cachescope.instrument.autopatch import autopatch, unpatch
 from cachescope.instrument.decorator import profiled_cache
@@ -28,6 +40,7 @@ from cachescope.profiler import (
 __version__ = "0.1.0"
 
 __all__ = [
+    "AllocationPatterns",
     "CacheMemoryProfiler",
     "CacheWindow",
     "CachescopeError",
@@ -37,11 +50,17 @@ __all__ = [
     "MemoryEventType",
     "MemoryHotspot",
     "MemoryProfile",
+    "MemorySnapshot",
+    "MemoryTrend",
     "NotACacheError",
     "NotCollectedError",
+    "OperationProfile",
+    "OperationSummary",
+    "PerformanceMetrics",
     "ProfilerConfig",
     "ProfilingLevel",
     "Report",
+    "SnapshotDiff",
     "UnknownCacheError",
     "autopatch",
     "current_profiler",

@@ -23,8 +23,11 @@ cells = st.builds(
     st.integers(0, 1000),
     st.integers(0, 10_000).map(float),
     st.integers(0, 10_000).map(float),
+    st.integers(0, 1 << 30).map(lambda n: n / 8),
 )
-places = st.tuples(st.sampled_from("abcdef"), st.sampled_from(["", "x.py:1", "x.py:2"]))
+places = st.tuples(
+    st.sampled_from("abcdef"), st.sampled_from(["", "x.py:1", "x.py:2"]), st.sampled_from(["", "made.py:7"])
+)
 
 
 def kinds_of(seed: int) -> dict[type, Kind]:
@@ -88,7 +91,7 @@ def test_totals_minus_an_earlier_state_are_what_came_between(early: list, late: 
 
 
 @given(st.lists(st.tuples(places, cells), max_size=12), st.integers(0, 12))
-def test_hotspots_cut_anywhere_and_merged_equal_one_pass(rows: list[tuple[tuple[str, str], Cell]], cut: int) -> None:
+def test_hotspots_cut_anywhere_and_merged_equal_one_pass(rows: list[tuple[tuple[str, str, str], Cell]], cut: int) -> None:
     """Cells of one place add up, wherever the stream was cut."""
     whole, left, right = Hotspots(), Hotspots(), Hotspots()
     whole.update(rows)
@@ -100,23 +103,23 @@ def test_hotspots_cut_anywhere_and_merged_equal_one_pass(rows: list[tuple[tuple[
 
 
 @given(st.lists(st.tuples(places, cells), max_size=12))
-def test_hotspots_by_pattern_equal_a_naive_sum(rows: list[tuple[tuple[str, str], Cell]]) -> None:
+def test_hotspots_by_pattern_equal_a_naive_sum(rows: list[tuple[tuple[str, str, str], Cell]]) -> None:
     """Grouping by pattern is adding up the rows of that pattern."""
     fold = Hotspots()
     fold.update(rows)
     naive: dict[str, float] = {}
-    for (pattern, _), cell in rows:
+    for (pattern, _, _), cell in rows:
         naive[pattern] = naive.get(pattern, 0.0) + cell.live_bytes
-    assert naive == {pattern: cell.live_bytes for pattern, cell in fold.by_pattern().items()}
+    assert naive == {pattern: cell.live_bytes for pattern, cell in fold.grouped(0).items()}
 
 
 def test_hotspots_stay_within_their_limit_and_lose_nothing() -> None:
     """Beyond the limit, places become ``overflow``; the sums stay whole."""
     fold = Hotspots(limit=10)
-    fold.update([((f"p{i}", ""), Cell(live_bytes=1.0)) for i in range(100)])
+    fold.update([((f"p{i}", "", ""), Cell(live_bytes=1.0)) for i in range(100)])
     assert len(fold.cells) <= 11
     assert sum(cell.live_bytes for cell in fold.cells.values()) == 100
-    assert "overflow" in fold.by_pattern()
+    assert "overflow" in fold.grouped(0)
 
 
 def test_ratio_estimate_covers_the_truth_as_often_as_it_says() -> None:

@@ -11,7 +11,8 @@ import cachetools
 import pytest
 
 from cachescope import CacheMemoryProfiler, instrument
-from cachescope.core import hooks, mapping_hooks, settling, state, stock_hooks
+from cachescope.core import closeup, hooks, mapping_hooks, settling, state, stock_hooks
+from cachescope.core.closeup import SAMPLED
 from cachescope.core.state import COUNTERS
 
 SHARED = frozenset((*COUNTERS, "hidden_hits", "hidden_misses"))
@@ -74,7 +75,7 @@ def breaches(code):
             yield f"{where} is added to by {between}"
 
 
-@pytest.mark.parametrize("module", [stock_hooks, mapping_hooks, settling, state], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [stock_hooks, mapping_hooks, settling, state, closeup], ids=lambda module: module.__name__)
 def test_shared_counters_change_by_one_uninterrupted_addition(module):
     codes = list(functions_of(module))
     assert sum(1 for code in codes for _ in stores(code)) > 0
@@ -193,7 +194,7 @@ def test_reads_of_many_threads_are_all_counted(profiler):
 
     def disturb():
         while not stop.is_set():
-            cache._self_cachescope.arm(1)
+            cache._self_cachescope.arm(SAMPLED, 1)
             with lock:
                 cache.get("not there")
 

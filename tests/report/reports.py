@@ -19,6 +19,12 @@ START = 1_760_000_000.0
 MIB = 1 << 20
 
 
+def section(text: str, question: str) -> str:
+    """What a printed report says under *question*, without the heading; empty where it doesn't ask it."""
+    _, asked, rest = text.partition(f"\n{question}\n")
+    return rest.partition("\n\n")[0].rstrip("\n") + "\n" if asked else ""
+
+
 def cache(name: str = "users", **given: Any) -> MemoryProfile:
     """A healthy, full LRU cache of 5 MiB that hits nine times out of ten, unless told otherwise."""
     seconds = given.pop("duration_seconds", 724.0)

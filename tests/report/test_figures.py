@@ -114,3 +114,75 @@ def test_byte_size_stays_within_eight_cells(size):
 def test_per_never_divides_by_nothing(amount, seconds):
     result = figures.per(amount, seconds)
     assert result is None or not math.isnan(result)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (None, "-"),
+        (math.nan, "-"),
+        (-1, "0 s"),
+        (0, "0 s"),
+        (1e-12, "<1 ns"),
+        (4.1e-7, "410 ns"),
+        (9.994e-7, "999 ns"),
+        (9.996e-7, "1.00 us"),
+        (0.0123, "12.3 ms"),
+        (0.99951, "1.00 s"),
+        (59.9, "59.9 s"),
+        (724, "12 min 4 s"),
+    ],
+)
+def test_short_time_spans_nanoseconds_to_days(seconds, shown):
+    """Three digits in the unit that fits."""
+    assert figures.short_time(seconds, "us") == shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (None, "-"),
+        (math.inf, "-"),
+        (-1, "0 ms"),
+        (0.042, "42 ms"),
+        (9.94, "9.9 s"),
+        (9.96, "10 s"),
+        (59.6, "60 s"),
+        (59.8, "1.0 min"),
+        (12_400, "3.4 h"),
+        (190_000, "2.2 d"),
+        (86_400 * 4_000, "4,000 d"),
+    ],
+)
+def test_rough_duration_has_one_unit_and_two_digits(seconds, shown):
+    """An estimate pretends to no more."""
+    assert figures.rough_duration(seconds) == shown
+
+
+def test_slopes_come_by_the_unit_that_shows_them():
+    """By the minute where that is 64 KiB at least, else by the hour, else by the day; the interval likewise."""
+    assert figures.slope(910_000) == "+52.1 MiB/min"
+    assert figures.slope(-120) == "-422 KiB/h"
+    assert figures.slope(0.0) == "0 B/d"
+    assert figures.slope(math.nan) == figures.slope(None) == "-"
+    assert figures.slope_interval(880_000, 940_000, 910_000) == "+50.4 to +53.8 MiB"
+    assert figures.slope_interval(-10, 940_000, 910_000) == "-600 B to +53.8 MiB"
+    assert figures.slope_interval(None, 1.0, 1.0) == figures.slope_interval(1.0, math.inf, 1.0) == ""
+
+
+@given(numbers, st.floats(allow_nan=True, allow_infinity=True))
+def test_uncertain_share_says_points_or_nothing(value, error):
+    """Never nan, and no error beside an exact figure."""
+    shown = figures.uncertain_share(value, error)
+    assert "nan" not in shown
+    assert "inf" not in shown
+    if figures.is_known(value) and math.isfinite(value * 100.0) and error > 0 and math.isfinite(error * 100):
+        assert "±" in shown
+
+
+def test_uncertain_share_is_in_points():
+    """62 percent, give or take two of the hundred."""
+    assert figures.uncertain_share(0.624, 0.02, "+/-") == "62 +/-2 %"
+    assert figures.uncertain_share(0.624, 1e-9) == "62.4 ±0.1 %"
+    assert figures.uncertain_share(0.624, 0.0) == "62 %"
+    assert figures.uncertain_share(None, 0.1) == "-"

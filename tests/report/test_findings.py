@@ -1,8 +1,12 @@
+import dataclasses
 import math
 
 import pytest
 
+from cachescope.core.results import TrendVerdict
+from cachescope.report import report_to_text
 from cachescope.report.findings import FindingKind, findings, fullness
+from report.analyses import growing, lives, performance, pressure, towards_the_container, trend
 from report.reports import MIB, START, cache, hotspot, leak, process, report, shop
 
 
@@ -130,3 +134,111 @@ def test_most_urgent_first_then_the_larger_cache():
         ("shop.search:_suggestions", FindingKind.THRASHES),
     ]
     assert findings(report(leak("a"), leak("b"), processes=(process(),)))[0].cache_name == "a"
+
+
+# -- from the analyses ---------------------------------------------------------------------------------------------
+
+
+def test_process_that_grows_towards_its_container_is_said_first():
+    """Before any cache, with the time that is left."""
+    found = findings(report(leak("a"), trends=(towards_the_container(),)))
+    assert [(one.kind, one.of_process) for one in found] == [
+        (FindingKind.RUNS_OUT, True),
+        (FindingKind.UNBOUNDED, False),
+    ]
+    assert found[0].cache_name == ""
+    assert "the process grows towards a limit: container limit 2.00 GiB in about 8.6 min" in found[0].sentence
+    assert "+52.1 MiB/min over 12 min 4 s" in found[0].evidence
+    text = report_to_text(report(cache("a"), trends=(towards_the_container(),)))
+    assert "the process as a whole" in text
+    assert "What stands out?" not in report_to_text(report(cache("a"), trends=(towards_the_container(),)), cache="a")
+
+
+def test_cache_without_a_name_is_not_the_process():
+    """Its own report has its own findings."""
+    result = report(cache(""), trends=(towards_the_container(),))
+    assert "What stands out?" not in report_to_text(result, cache="")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"verdict": TrendVerdict.SAWTOOTH},
+        {"limit": None},
+        {"limit": "maxsize 4,000"},
+        {"seconds_to_limit": None},
+        {"seconds_to_limit_high": None},
+        {"seconds_to_limit_high": math.inf},
+        {"seconds_to_limit": math.nan},
+        {"seconds_to_limit": 30_000.0, "seconds_to_limit_high": 31_000.0},
+    ],
+)
+def test_doubtful_or_harmless_growth_is_no_finding(change):
+    """No far forecast, no open end; a cache that fills up to its maximum does what it should."""
+    assert findings(report(cache("a"), trends=(dataclasses.replace(towards_the_container(), **change),))) == ()
+
+
+def test_cache_that_grows_towards_its_budget():
+    """The budget is one that somebody set."""
+    row = towards_the_container(cache_name="a", limit="budget 8 MiB")
+    assert kinds(cache("a"), trends=(row,)) == {("a", FindingKind.RUNS_OUT)}
+    assert kinds(cache("a", current_memory_bytes=900_000), trends=(row,)) == set()
+
+
+@pytest.mark.parametrize(
+    ("row", "leaks"),
+    [
+        (trend("a"), False),
+        (trend("a", TrendVerdict.SHIFTED), False),
+        (trend("a", TrendVerdict.SHRINKING), False),
+        (trend("a", TrendVerdict.UNKNOWN), True),
+        (growing("a"), True),
+        (trend("b"), True),
+    ],
+)
+def test_cache_whose_trend_is_flat_does_not_look_like_a_leak(row, leaks):
+    """Two sections of one report must not contradict each other."""
+    assert (("a", FindingKind.UNBOUNDED) in kinds(leak("a"), trends=(row,))) is leaks
+
+
+def test_critical_pressure_is_a_finding_and_high_is_none():
+    """High is a warning before the event; critical is the event."""
+    critical = pressure("critical", 12.0, used_bytes=1_990 * MIB)
+    (finding,) = findings(report(cache("a"), pressure=(pressure("high", 100), critical)))
+    assert (finding.kind, finding.of_process) == (FindingKind.RAN_SHORT, True)
+    assert finding.sentence == "the container ran short of memory"
+    assert finding.evidence == (
+        "critical 1 time; last near its limit 12.0 s before the end; at most 1.94 GiB of 2.00 GiB (97 %); now critical"
+    )
+    assert kinds(cache("a"), pressure=(pressure("high", 100),)) == set()
+    budget = pressure("critical", 3.0, scope="cache", cache_name="a")
+    assert kinds(cache("a"), cache("b"), pressure=(budget,)) == {("a", FindingKind.RAN_SHORT)}
+
+
+def test_entries_that_are_never_read():
+    """Only where the share is high and sure, and where it says more than that nothing hits."""
+    row = lives("a", one_hit_wonder_ratio=0.84, one_hit_wonder_std_error=0.01)
+    (finding,) = findings(report(cache("a"), allocation_patterns=(row,)))
+    assert finding.kind is FindingKind.NEVER_READ
+    assert finding.evidence.startswith("84 % of the entries that left had never been hit, with 41 %")
+    for change in (
+        {"one_hit_wonder_ratio": None},
+        {"one_hit_wonder_ratio": math.nan},
+        {"one_hit_wonder_ratio": 0.69},
+        {"one_hit_wonder_std_error": 0.08},
+        {"one_hit_wonder_std_error": math.nan},
+    ):
+        assert kinds(cache("a"), allocation_patterns=(dataclasses.replace(row, **change),)) == set()
+    useless = cache("a", hits=0, misses=20_000)
+    assert kinds(useless, allocation_patterns=(row,)) == {("a", FindingKind.EARNS_NOTHING)}
+
+
+def test_loads_that_often_fail():
+    """Every tenth, of a hundred at least."""
+    failing = performance("a", loads=400, load_failures=60)
+    (finding,) = findings(report(cache("a"), performance=(failing,)))
+    assert finding.kind is FindingKind.LOADS_FAIL
+    assert finding.evidence == "60 of 400 loads failed (15 %)"
+    for loads, failures in ((400, 39), (99, 99), (0, 0)):
+        row = performance("a", loads=loads, load_failures=failures)
+        assert kinds(cache("a"), performance=(row,)) == set()

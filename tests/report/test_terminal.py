@@ -1,62 +1,20 @@
 import dataclasses
-import io
 import math
 import re
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from rich.cells import cell_len
-from rich.console import Console
 
 from cachescope.core.errors import UnknownCacheError
-from cachescope.report import SORT_KEYS, print_report, report_to_text
-from report.reports import MIB, cache, event, hotspot, leak, process, report, shop, value_type
-
-WIDTHS = (60, 80, 120, 200)
-USERS = "shop.users:UserStore.__init__.cache"
-SGR = re.compile(r"\x1b\[[0-9;]*m")
-
-
-class Stream(io.StringIO):
-    """A stream that says what it can do."""
-
-    def __init__(self, encoding="utf-8", terminal=False):
-        super().__init__()
-        self._encoding, self._terminal = encoding, terminal
-
-    @property
-    def encoding(self):
-        return self._encoding
-
-    def isatty(self):
-        return self._terminal
-
-
-@pytest.fixture(autouse=True)
-def _plain_environment(monkeypatch):
-    for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "TERM"):
-        monkeypatch.delenv(name, raising=False)
-
-
-def printed(result, stream=None, **options):
-    stream = stream or Stream()
-    print_report(result, file=stream, **options)
-    return stream.getvalue()
-
-
-def assert_calm(text, width):
-    """Every line fits and is clean."""
-    assert text.endswith("\n")
-    for line in text.splitlines():
-        assert line.isprintable(), ascii(line)
-        assert cell_len(line) <= width, line
-        assert line == line.rstrip()
-
-
-def crowd(n=40):
-    return report(*(cache(f"pkg.mod{i}:Thing{i}.cache", current_memory_bytes=i * MIB, hits=i) for i in range(n)))
-
+from cachescope.report import SORT_KEYS, report_to_text
+from report.analyses import (
+    USERS,
+    performance,
+    snapshot,
+    towards_the_container,
+)
+from report.printing import assert_calm, crowd
+from report.reports import MIB, cache, hotspot, leak, process, report, shop
+from report.shops import full_shop, healthy_shop
 
 # -- what is said --------------------------------------------------------------------------------------------------
 
@@ -77,6 +35,74 @@ def test_sections_come_in_the_order_of_the_questions():
         "Which line of code?",
         "What did this cost, what may be wrong?",
     ]
+
+
+def test_deepest_report_asks_every_question_in_order():
+    """A section for each question that a person asks, what stands out first."""
+    asked = [line for line in report_to_text(full_shop()).splitlines() if line.endswith("?")]
+    assert asked == [
+        "What stands out?",
+        "Which cache holds the memory?",
+        "Which kind of key?",
+        "Which line of code?",
+        "Where were the values built?",
+        "Is it growing?",
+        "Which keys are hot?",
+        "How long do entries live, and are they used?",
+        "How fast is it, and what do misses cost?",
+        "What did the application's operations cost?",
+        "What else holds the process's memory?",
+        "Did memory run short?",
+        "What did this cost, what may be wrong?",
+    ]
+    alone = [line for line in report_to_text(full_shop(), cache=USERS).splitlines() if line.endswith("?")]
+    assert alone == [
+        "What does it hold?",
+        "Is it growing?",
+        "Is it worth it?",
+        "How long do entries live, and are they used?",
+        "How fast is it, and what do misses cost?",
+        "What came in, what left?",
+        "Which types of values?",
+        "Which kind of key?",
+        "Which keys are hot?",
+        "Which line of code?",
+        "Where were the values built?",
+        "What did the application's operations cost?",
+        "What happened last?",
+        "What did this cost, what may be wrong?",
+    ]
+
+
+def test_healthy_report_stays_short_and_finds_nothing():
+    """Two screens at most for a program that is well."""
+    text = report_to_text(healthy_shop())
+    assert "What stands out?" not in text
+    assert len(text.splitlines()) <= 80
+    assert len(report_to_text(healthy_shop(), verbose=True).splitlines()) > 80
+
+
+def test_program_without_caches_still_hears_of_its_memory():
+    """Its process may grow all the same."""
+    text = report_to_text(report(snapshots=(snapshot(),), trends=(towards_the_container(),)))
+    assert "No cache was seen." in text
+    assert "the process  growing" in text
+    assert "  resident   1.56 GiB" in text
+
+
+def test_foot_says_what_was_collected_and_what_tracing_costs():
+    """The reader knows what was on, and the price of it."""
+    text = " ".join(report_to_text(full_shop()).split())
+    assert "collected latency on a sample; reads of followed entries on 2 % of a core; tracemalloc, 10 frames" in text
+    assert "tracemalloc was on: 176 MiB of memory, and about twice the CPU for each allocation of Python's" in text
+    assert "times are taken on a sample; whether entries are read was watched for part of the time" in text
+    assert "tracemalloc" not in report_to_text(report(cache()))
+
+
+def test_exact_report_names_what_is_sampled_all_the_same():
+    """Bytes may be exact where times are not."""
+    text = " ".join(report_to_text(report(cache(), performance=(performance(),))).split())
+    assert "none: all figures are exact, but times are taken on a sample" in text
 
 
 def test_cache_row_has_its_figures():
@@ -276,131 +302,3 @@ def test_every_order_is_tested_and_others_are_refused():
     assert set(SORT_KEYS) == {"bytes", "entries", "hits", "misses", "hit-ratio", "evictions", "name"}
     with pytest.raises(ValueError, match="hit-ratio"):
         report_to_text(shop(), sort="colour")
-
-
-# -- paper ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("options", [{}, {"verbose": True}, {"cache": USERS}, {"cache": USERS, "verbose": True}])
-def test_every_line_fits(width, options):
-    assert_calm(report_to_text(shop(), width=width, **options), width)
-
-
-@pytest.mark.parametrize("width", WIDTHS)
-def test_forty_caches_fit(width):
-    assert_calm(report_to_text(crowd(), width=width, top=40), width)
-
-
-def test_narrowest_paper_is_forty_cells():
-    assert_calm(report_to_text(shop(), width=10), 40)
-
-
-names = st.one_of(
-    st.text(st.characters(), max_size=120),
-    st.sampled_from(
-        ["[red]x[/red]", "[link=http://x]", "\x1b]0;title\x07", "a\nb", "\u202egnp.exe", "漢字" * 40, ":smile:", ""]
-    ),
-)
-
-
-def hostile(name, text):
-    own = cache(
-        name,
-        kind=text,
-        where=text,
-        current_memory_bytes_std_error=MIB,
-        sampling_rate=0.5,
-        notes=(text, name),
-        value_types=(value_type(text, live_bytes_std_error=2e9),),
-        events=(event(text),),
-        instances_total=12,
-        own_size=12.5,
-    )
-    return report(
-        own,
-        leak(text + "2"),
-        patterns=(hotspot(name, text, live_bytes_std_error=1e9), hotspot(name, None)),
-        sites=(hotspot(name, None, site=text, stack_trace=(text, name)), hotspot(name, text, site=f"{text}:12 {name}")),
-        processes=(process(command=text, python=text, level=text, exit_note=name, faults={text: 1}),),
-        notes=(text,),
-    )
-
-
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(names, names, st.sampled_from((40, *WIDTHS)), st.booleans())
-def test_no_name_breaks_a_line_or_steers_the_terminal(name, text, width, alone):
-    result = hostile(name, text)
-    plain = printed(result, width=width, verbose=True, cache=name if alone else None)
-    assert_calm(plain, width)
-    plain.encode("utf-8")
-    colored = printed(result, width=width, color=True, verbose=True, cache=name if alone else None)
-    assert SGR.sub("", colored) == plain
-
-
-@settings(max_examples=20, deadline=None)
-@given(names, names)
-def test_ascii_stands_in_where_the_encoding_has_no_more(name, text):
-    plain = printed(hostile(name, text), Stream("ascii"), width=80, verbose=True)
-    assert plain.isascii()
-    assert_calm(plain, 80)
-
-
-def test_markup_in_names_is_text():
-    text = printed(report(cache("[bold red]x[/]"), cache("[/]")), Stream(terminal=True), width=80, color=True)
-    assert "[bold red]x[/]" in text
-    assert "[/]" in text
-
-
-def test_no_terminal_no_colour():
-    assert "\x1b" not in printed(shop())
-
-
-def test_terminal_has_colour(monkeypatch):
-    monkeypatch.setenv("TERM", "xterm-256color")
-    assert SGR.search(printed(shop(), Stream(terminal=True)))
-
-
-@pytest.mark.parametrize(
-    ("environment", "terminal", "colored"),
-    [
-        ({"NO_COLOR": "1"}, True, False),
-        ({"NO_COLOR": ""}, True, True),
-        ({"FORCE_COLOR": "1"}, False, True),
-        ({"FORCE_COLOR": "0"}, True, False),
-        ({"FORCE_COLOR": ""}, False, False),
-        ({"NO_COLOR": "1", "FORCE_COLOR": "1"}, False, False),
-        ({"TERM": "dumb"}, True, False),
-    ],
-)
-def test_environment_decides_about_colour(monkeypatch, environment, terminal, colored):
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    assert bool(SGR.search(printed(shop(), Stream(terminal=terminal)))) == colored
-
-
-def test_argument_overrules_the_environment(monkeypatch):
-    monkeypatch.setenv("NO_COLOR", "1")
-    assert SGR.search(printed(shop(), color=True))
-    monkeypatch.delenv("NO_COLOR")
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    assert not SGR.search(printed(shop(), color=False))
-
-
-def test_width_without_a_terminal_is_eighty_or_columns(monkeypatch):
-    assert max(map(cell_len, printed(shop()).splitlines())) <= 80
-    monkeypatch.setenv("COLUMNS", "120")
-    assert 80 < max(map(cell_len, printed(shop()).splitlines())) <= 120
-    monkeypatch.setenv("COLUMNS", "wide")
-    assert max(map(cell_len, printed(shop()).splitlines())) <= 80
-
-
-def test_a_console_of_the_callers_decides_itself():
-    stream = Stream()
-    print_report(shop(), console=Console(file=stream, width=60))
-    assert_calm(stream.getvalue(), 60)
-
-
-def test_standard_output_is_the_default(capsys):
-    print_report(report(cache()))
-    assert "Which cache holds the memory?" in capsys.readouterr().out

@@ -68,7 +68,9 @@ def report(
     for problem in problems:
         click.echo(f"cachescope: {problem}", err=True)
     if merged is not None:
-        result = merged.report()
+        from cachescope.core.answers.report import report_of
+
+        result = report_of(merged)
         _show(result, as_json=as_json, sort=sort, top=top, cache=cache, width=width, verbose=verbose)
     if problems or merged is None:
         ctx.exit(1)

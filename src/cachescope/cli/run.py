@@ -231,6 +231,7 @@ def _is_capture(path: Path) -> bool:
 
 def merged_report(captures: Sequence[Path]) -> tuple[Report | None, list[str]]:
     """One report over several captures, and what is wrong with those that can't be read."""
+    from cachescope.core.answers.report import report_of
     from cachescope.core.recording import Recording
 
     merged: Recording | None = None
@@ -242,7 +243,7 @@ def merged_report(captures: Sequence[Path]) -> tuple[Report | None, list[str]]:
             problems.append(str(error))
             continue
         merged = recording if merged is None else merged.merge(recording)
-    return (merged.report() if merged is not None else None), problems
+    return (report_of(merged) if merged is not None else None), problems
 
 
 def _show(

@@ -1,6 +1,6 @@
 """What hooks hand over: bounded events of followed keys and sampled reads, taken away by one atomic swap.
 
-An event is a tuple ``(kind, serial, key_hash, key, size_bytes, site, thread)``:
+An event is a tuple ``(kind, serial, key_hash, key, size_bytes, site, thread, at, more)``:
 
 ==========  =====================================================================================================
 kind        one of the constants below
@@ -11,6 +11,10 @@ key         the key itself when it is an immutable leaf, else a :class:`PatternT
 size_bytes  the charge of the entry: set, or freed
 site        a call site's number (see :mod:`cachescope.core.sites`), 0 when not asked for
 thread      the thread's ident
+at          when, in seconds of ``time.monotonic()``
+more        of a set: the number of the task (see :mod:`cachescope.core.tasks`), 0 for none; of what leaves or is
+            replaced: when it was last read, as far as reads were watched, 0.0 for never; of a clear: those of all
+            entries, by key hash
 ==========  =====================================================================================================
 """
 
@@ -18,7 +22,10 @@ from __future__ import annotations
 
 from typing import Any
 
-Event = tuple[int, int, int, Any, int, int, int]
+Event = tuple[int, int, int, Any, int, int, int, float, Any]
+LOOKUP_HIT, LOOKUP_MISS, SET_TIME, DELETE_TIME, LOAD, LOAD_FAILED = range(6)
+Timing = tuple[int, int, int]
+"""(serial, one of the constants above, nanoseconds)."""
 
 DELETED, EVICTED, EXPIRED, CLEARED = 0, 1, 2, 3  # the values of events.Removal, as plain ints for the hot path
 SET, REPLACED, READ_HIT, READ_MISS, DIED = 4, 5, 6, 7, 8
@@ -37,10 +44,11 @@ class Batch:
     other thread runs between finding the list and appending, so a swap loses nothing.
     """
 
-    __slots__ = ("dropped", "events", "limit")
+    __slots__ = ("dropped", "events", "limit", "timings")
 
     def __init__(self, limit: int = 65_536) -> None:
         self.events: list[Event] = []
+        self.timings: list[Timing] = []
         self.limit = limit
         self.dropped = 0
 
@@ -55,3 +63,15 @@ class Batch:
         """Take away all events so far."""
         events, self.events = self.events, []
         return events
+
+    def time(self, serial: int, what: int, took_ns: int) -> None:
+        """Append how long an operation took, unless full."""
+        if len(self.timings) < self.limit:
+            self.timings.append((serial, what, took_ns))
+        else:
+            self.dropped += 1
+
+    def swap_timings(self) -> list[Timing]:
+        """Take away all timings so far."""
+        timings, self.timings = self.timings, []
+        return timings

@@ -1,7 +1,11 @@
 """Wildcards for the parts of a key that a machine made up: uuids, hashes, tokens, addresses, paths, text.
 
 Everything here reads shapes, texts in which 0 stands for any digit. :func:`mask` is the first half of a sketch; what it
-leaves are the pieces that :data:`TOKEN` tells apart, of which some are words.
+of which some are words.
+
+One in some thousand hashes has digits only, one in some hundred tokens reads like words. Alone nobody can tell; beside
+others of its kind anybody can. So what could be one is *sealed*, ``GROUP text SEAL length``: it reads as the text it is
+until :mod:`~cachescope.core.pattern_trees` meets a certain one of that length in the same place. Those carry the seal too.
 """
 
 from __future__ import annotations
@@ -12,14 +16,14 @@ from typing import Final
 LONGEST_WORD: Final = 48
 
 WILDCARDS: Final = (
-    "int|float|version|date|datetime|ip|mac|uuid|hash|token|email|auth|path|query|fragment|text|slug|bytes|word"
+    "int|float|version|date|datetime|ip|mac|uuid|hash|token|email|auth|path|query|fragment|text|slug|locale|bytes|word"
 )
 _LETTER: Final = r"[A-Za-z\x80-\U0010ffff]"
 
 TOKEN: Final = re.compile(
     # words and separators first: most of any key
     rf"(?![vV]0+\.0)({_LETTER}+(?:(?:-{_LETTER}+){{3,}})?)"
-    r"|([^A-Za-z0{\x80-\U0010ffff-]+)"
+    r"|([^A-Za-z0{\x01-\x04\x80-\U0010ffff-]+)"
     r"|((?<!0)(?:0{4}-00-00[T ]00:?00(?::?00)?(?:[.,]0+)?(?:Z|[+-]00:?00)?|0{8}T0{4,6}Z?)(?![A-Za-z0]))"
     r"|((?<!0)0{4}(?:-00-00|/00/00)(?!0))"
     r"|((?<![0.])0{1,3}(?:\.0{1,3}){3}(?![.]?0))"
@@ -27,10 +31,18 @@ TOKEN: Final = re.compile(
     r"|((?:(?<![^:=,|(\[ ])-)?(?:0+\.0+(?:[eE][+-]?0+)?(?![.]0)|0+[eE][+-]0+))"
     r"|((?:(?<![^:=,|(\[ /])-)?0+)"
     rf"|(\{{(?:{WILDCARDS})\}})"
+    r"|(\x01|[\x02-\x04].)"
     rf"|({_LETTER}+|.)",
     re.DOTALL,
 )
 IS_WORD: Final = 1
+IS_SEAL: Final = 10
+GROUP: Final = "\x01"  # these four never come from a key: shapes have NUL for them
+TOKEN_SEAL: Final = "\x02"
+HASH_SEAL: Final = "\x03"
+SLUG_SEAL: Final = "\x04"
+ANY_LENGTH: Final = "\ue000"  # behind a seal stands one character, this one plus the length
+_SEALED_LENGTHS: Final = frozenset((7, 8, 12, 16, 24))  # of hashes that may have digits or letters only; 32 never do
 KINDS: Final = {3: "{datetime}", 4: "{date}", 5: "{ip}", 6: "{version}", 7: "{float}", 8: "{int}"}
 
 _UUID: Final = re.compile(r"(?<![A-Za-z0])[0a-fA-F]{8}(?:-[0a-fA-F]{4}){3}-[0a-fA-F]{12}(?![A-Za-z0])")
@@ -56,10 +68,18 @@ _EXTENSION: Final = re.compile(r".\.[A-Za-z][A-Za-z0]{0,4}\Z")
 # Only runs with a digit or upper case, or overlong ones, are worth a call.
 _RUN: Final = re.compile(r"(?<![A-Za-z0])(?=[a-z_-]*[A-Z0]|[a-z_-]{49})[A-Za-z0_-]{6,}(?:={1,2}(?![\w=]))?")
 _HEX: Final = re.compile(r"(?:0[xX])?(?:[0a-f]{8,}|[0A-F]{8,})")
+_HEX_RUN: Final = re.compile(r"[0a-f]+|[0A-F]+")
+_SLUGGY: Final = re.compile(r"[a-z]+(?:-(?:[a-z]+|0+)){2,}")
+_SLUG_LETTERS: Final = re.compile(r"(?<![A-Za-z0_}\x01-])[a-z]+(?:-[a-z]+)+(?![A-Za-z0_\x02-\x04{-])")
+_LOCALE: Final = re.compile(
+    r"(?<![A-Za-z0-])[a-z]{2}-[A-Z]{2}(?![A-Za-z0-])|(?<![A-Za-z0_])[a-z]{2}_[A-Z]{2}(?![A-Za-z0_])"
+)
+_NO_NEIGHBOURS: Final = f"0-{GROUP}{TOKEN_SEAL}{HASH_SEAL}{SLUG_SEAL}"  # of such a word: it is part of something then
 _HEX_WORD: Final = re.compile(r"[A-Fa-f]{4,}0{1,8}")
 _PIECE: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|0+")
 _WORDY: Final = re.compile(r"[a-z]{3,}|[A-Z][a-z]{2,}|[A-Z]{3,}|0+")
 _SLUG: Final = re.compile(r"(?=[a-z0-]*0)(?:[a-z]+|0+)(?:-(?:[a-z]+|0+)){5,}")
+_LOWER_WORD: Final = re.compile(r"[a-z]{3,}")
 _DASHES: Final = re.compile(r"([_-]+)")
 _DIGITS: Final = re.compile(r"0+")
 _FOUR_WORDS: Final = re.compile(r"(?:\S*\s+){3}")
@@ -85,7 +105,49 @@ def mask(shape: str) -> str:
         shape = _COLONS.sub(lambda match: "{mac}" if match.group(1) else "{ip}", shape)
     if shape.count("-") >= 4:
         shape = _UUID.sub("{uuid}", shape)
-    return _RUN.sub(_mask_run, shape)
+    shape = _RUN.sub(_mask_run, shape)
+    if "-" in shape:
+        shape = _SLUG_LETTERS.sub(_seal_slug, shape)
+    if "-" in shape or "_" in shape:
+        shape = _LOCALE.sub("{locale}", shape)
+    return shape
+
+
+def _seal_slug(match: re.Match[str]) -> str:
+    return _group("{slug}" if len(match.group()) > LONGEST_WORD else match.group(), SLUG_SEAL, 0)
+
+
+def sealed_word(text: str, start: int, end: int) -> str | None:
+    """The seal for a word of *text* that may be a hash without digits, as deadbeef; None for others."""
+    size = end - start
+    if size not in _SEALED_LENGTHS or not _HEX_RUN.fullmatch(text, start, end):
+        return None
+    beside = text[start - 1 : start] + text[end : end + 1] if start else text[end : end + 1]
+    return None if beside.strip(_NO_NEIGHBOURS) != beside else f"{HASH_SEAL}{chr(ord(ANY_LENGTH) + size)}"
+
+
+def _group(text: str, seal: str, length: int) -> str:
+    return f"{GROUP}{text}{seal}{chr(ord(ANY_LENGTH) + length)}"
+
+
+def _sealed(part: str, verdict: str | None, *, alone: bool = True) -> str:
+    """A part with its wildcard, or as what it may be besides what it reads like."""
+    size = len(part)
+    if verdict == "{token}":
+        return _group(verdict, TOKEN_SEAL, size)
+    if size in _SEALED_LENGTHS:
+        if verdict == "{hash}":
+            return _group(verdict, HASH_SEAL, size)
+        if verdict is None and (alone or not part.isdigit()) and _HEX_RUN.fullmatch(part):
+            return _group(part, HASH_SEAL, size)
+    if verdict is None and _may_be_token(part):
+        # Letters only: names in CamelCase have every length, and should not be told apart by it.
+        return _group(part, TOKEN_SEAL, 0 if part.isalpha() else size)
+    return verdict or part
+
+
+def _may_be_token(body: str) -> bool:
+    return len(body) >= 16 and not body.islower() and not (body.isupper() and "0" not in body) and not body.isdigit()
 
 
 def _mask_url(match: re.Match[str]) -> str:
@@ -124,16 +186,50 @@ def _mask_run(match: re.Match[str]) -> str:
         return run
     body = run.rstrip("=")
     if "-" not in body and "_" not in body:
-        return _judge(body) or run
-    if _SLUG.fullmatch(body):
-        return "{slug}"
+        verdict = _judge(body)
+        text, end = match.string, match.end()
+        decimal = text[end : end + 2] == ".0" or text[: match.start()][-2:] == "0."
+        return _sealed(body, verdict, alone=not decimal) + ("" if verdict else run[len(body) :])
+    if _SLUG.fullmatch(body) or (_SLUGGY.fullmatch(body) and len(body) > LONGEST_WORD):
+        return _group("{slug}", SLUG_SEAL, 0)
+    if _SLUGGY.fullmatch(body):
+        return _group(body, SLUG_SEAL, 0)
     parts = _DASHES.split(body)
     if len(body) >= 16 and 2 * sum(len(part) for part in parts[::2] if _is_ugly(part)) >= len(body):
-        return "{token}"
-    judged = [_judge(part) or part for part in parts]
-    if "{token}" in judged:
-        judged = _absorb(judged)
-    return "".join(judged)
+        return _token_between(parts, body)
+    verdicts = [_judge(part) for part in parts]
+    if "{token}" in verdicts:
+        judged = [verdict or part for verdict, part in zip(verdicts, parts, strict=True)]
+        merged = _absorb(judged)
+        if merged == ["{token}"]:
+            return _sealed(body, "{token}")
+        if len(merged) < len(judged):
+            return _group("".join(merged), TOKEN_SEAL, len(body))
+    text, end = match.string, match.end()
+    # Digits with a sign or a point beside them are no hash.
+    apart = (
+        2 if not parts[0] else -1,
+        0 if text[: match.start()][-2:] == "0." else -1,
+        len(parts) - 1 if text[end : end + 2] == ".0" else -1,
+    )
+    text = "".join(
+        _sealed(part, verdict, alone=place not in apart)
+        for place, (part, verdict) in enumerate(zip(parts, verdicts, strict=True))
+    )
+    return _group(text, TOKEN_SEAL, len(body)) if "{token}" in verdicts or _may_be_token(body) else text
+
+
+def _token_between(parts: list[str], body: str) -> str:
+    """A token, with the words before and behind it: view_4fK29dLmQ0xZ_history."""
+    first, last = 0, len(parts)
+    while first < last - 2 and _LOWER_WORD.fullmatch(parts[first]):
+        first += 2
+    while last > first + 2 and _LOWER_WORD.fullmatch(parts[last - 1]):
+        last -= 2
+    middle = _sealed("".join(parts[first:last]), "{token}")
+    if first == 0 and last == len(parts):
+        return middle
+    return _group("".join([*parts[:first], middle, *parts[last:]]), TOKEN_SEAL, len(body))
 
 
 def _absorb(parts: list[str]) -> list[str]:
@@ -142,10 +238,12 @@ def _absorb(parts: list[str]) -> list[str]:
     for place in range(1, len(parts), 2):
         dash, part = parts[place], parts[place + 1]
         before = out[-1]
-        if before == "{token}" and not _WORDY.fullmatch(part) and part[0] != "{":
+        if before == "{token}" and not _WORDY.fullmatch(part) and part[:1] != "{":
             continue
         prefix = len(out) == 1 and before.islower()  # u_4fK29dLmQ0xZ: whatever the token, u is a name
-        if part == "{token}" and (before == part or (before[0] != "{" and not prefix and not _WORDY.fullmatch(before))):
+        if part == "{token}" and (
+            before == part or (before[:1] != "{" and not prefix and not _WORDY.fullmatch(before))
+        ):
             out[-1] = part
             continue
         out += (dash, part)
@@ -169,6 +267,8 @@ def _judge(part: str) -> str | None:
     numbers = len(_DIGITS.findall(part))
     changes = 2 * numbers - (part[0] == "0") - (part[-1] == "0")
     if changes >= 3:
+        if size == 7 and _HEX_RUN.fullmatch(part):
+            return "{hash}"  # of git, short
         return None if "T" in part and TOKEN.fullmatch(part) else "{token}"
     if size > LONGEST_WORD or (size >= 20 and changes == 2):
         return "{token}"

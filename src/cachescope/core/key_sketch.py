@@ -15,7 +15,19 @@ import re
 import uuid
 from typing import Any, Final
 
-from cachescope.core.key_masks import IS_WORD, KINDS, LONGEST_WORD, TOKEN, mask
+from cachescope.core.key_masks import (
+    GROUP,
+    HASH_SEAL,
+    IS_SEAL,
+    IS_WORD,
+    KINDS,
+    LONGEST_WORD,
+    SLUG_SEAL,
+    TOKEN,
+    TOKEN_SEAL,
+    mask,
+    sealed_word,
+)
 
 LONGEST_PATTERN: Final = 120
 LONGEST_TEXT: Final = 256  # of a str or bytes key this much is read
@@ -27,7 +39,9 @@ MOST_ITEMS_IN_ALL: Final = 32
 HOLE: Final = "\0"  # cannot stand in a skeleton otherwise: control characters are escaped
 WORD: Final = "{word}"  # cannot be a literal word: words hold no braces
 
-ZEROS: Final = bytes.maketrans(b"123456789", b"000000000")
+# The four that key_masks seals with are no text either.
+ZEROS: Final = bytes.maketrans(b"123456789\x01\x02\x03\x04", b"000000000\0\0\0\0")
+_SEALS: Final = re.compile("\x01|[\x02-\x04].?", re.DOTALL)
 
 _BYTES_HEAD: Final = re.compile(rb"(?:[A-Za-z][A-Za-z0-9_.-]{2,}[:|/])*")
 _RUN_CHARACTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-+=."
@@ -64,7 +78,7 @@ class Sketch:
     def shape(self, shape: str) -> str:
         """Skeleton of a digit-collapsed text."""
         masked = mask(shape)
-        if masked is not shape and masked != shape:
+        if masked is not shape and masked != shape and unsealed(masked) != shape:
             self.random = True
         return self.masked(masked)
 
@@ -79,10 +93,13 @@ class Sketch:
                 if len(words) >= _MOST_HOLES:
                     out.append(WORD)
                 elif len(word) <= LONGEST_WORD:
-                    out.append(HOLE)
+                    seal = sealed_word(masked, *match.span())
+                    out.append(HOLE if seal is None else f"{GROUP}{HOLE}{seal}")
                     words.append(_printable(word))
                 else:
                     out.append("{token}" if word.isascii() else "{text}")
+            elif group == IS_SEAL:
+                out.append(match.group())
             else:
                 out.append(KINDS.get(group or 0) or _printable(match.group()))
         return "".join(out)
@@ -219,17 +236,27 @@ def _printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
+def unsealed(text: str) -> str:
+    """A masked text or skeleton without its seals."""
+    if GROUP in text:
+        return _SEALS.sub("", text)
+    return text
+
+
 def fill(skeleton: str, words: list[str] | tuple[str, ...]) -> str:
     """Put the words into the holes."""
     if words:
         parts = skeleton.split(HOLE)
         skeleton = parts[0] + "".join(map(str.__add__, words, parts[1:]))
+    skeleton = unsealed(skeleton)
     return skeleton if len(skeleton) <= LONGEST_PATTERN else _cut(skeleton, LONGEST_PATTERN - 1) + "…"
 
 
 def _cut(text: str, size: int) -> str:
     """Cut text, never through a wildcard."""
     text = text[:size]
+    if text[-1:] in (TOKEN_SEAL, HASH_SEAL, SLUG_SEAL):
+        text = text[:-1]
     opened = text.rfind("{")
     return text[:opened] if opened > text.rfind("}") and size - opened < 12 else text
 

@@ -109,6 +109,15 @@ class Heart:
             body.last_beat()
 
 
+def start_thread(body: Callable[[], None], name: str) -> None:
+    """Run *body* on a daemon thread of its own.
+
+    Raises:
+        RuntimeError: No thread can be had: there are too many, or the interpreter ends.
+    """
+    threading.Thread(target=body, name=name, daemon=True).start()
+
+
 def _register() -> None:
     global _registered
     if not _registered:

@@ -14,6 +14,7 @@ from typing import Any
 
 from cachescope.core import batch as b
 from cachescope.core.charging import TOO_MANY_BYTES, Ledger
+from cachescope.core.closeup import SCOPED, attribute, looked_up
 from cachescope.core.events import MemoryEventType
 from cachescope.core.faults import swallow
 from cachescope.core.record import CacheRecord
@@ -56,6 +57,9 @@ class ManualCaches:
                 state, sizes = self._state(name), self._sizes[name]
                 old = sizes.get(key, MISSING)
                 sizes[key] = size
+                if state.armed & SCOPED:
+                    first = old is MISSING
+                    attribute(state, size if first else 0, 0 if first else size - old, 0, int(first))
                 if old is MISSING:
                     state.sets += 1
                     state.live_bytes += size
@@ -102,6 +106,8 @@ class ManualCaches:
                     state.hidden_hits += 1
                 else:
                     state.hidden_misses += 1
+                if state.armed:
+                    looked_up(state, key, hit)
         except Exception as error:
             self._refuse(name, "lookup", error)
 

@@ -7,6 +7,7 @@ from types import FunctionType
 from typing import Any
 
 from cachescope.core import batch as b
+from cachescope.core.closeup import TIMING, began, timed
 from cachescope.core.faults import swallow
 from cachescope.core.hooks import Hook, Meet, kind_of_hook
 from cachescope.core.looking import REFUSED, is_there, owned_state, peek, peek_or_refuse, state_of
@@ -24,11 +25,11 @@ from cachescope.core.settling import (
     nested_set,
     next_victim,
     same_key,
-    sample_read,
     settle_open_set,
     settle_removal,
     settle_unseen,
     settle_victim,
+    tell_lookup,
 )
 from cachescope.core.state import (
     CAUSE,
@@ -66,16 +67,18 @@ def _lookup_flat(original: Any, meet: Meet) -> Hook:
                 return original(self, key)
             if frame is not None:
                 frame[LOOKED] = True
+        if TIMING.up and began(state):
+            return timed(state, b.LOOKUP_HIT, __getitem__, self, key)
         try:
             value = original(self, key)
         except KeyError:
             state.hidden_misses += 1
             if state.armed:
-                sample_read(state, key, False)
+                tell_lookup(state, key, False)
             raise
         state.hidden_hits += 1
         if state.armed:
-            sample_read(state, key, True)
+            tell_lookup(state, key, True)
         return value
 
     return __getitem__
@@ -131,12 +134,12 @@ def _missing_open(original: Any, meet: Meet) -> Hook:
             value = original(self, key)
         except BaseException:
             if not overridden:
-                state.hidden_misses += 1
+                count_lookup(state, key, False)
             raise
         finally:
             state.pop(mine)
         if not overridden:
-            state.hidden_misses += 1
+            count_lookup(state, key, False)
             state.hidden_hits -= 1  # the hook of __getitem__ will take it for a hit
         return value
 
@@ -148,9 +151,11 @@ def _get_flat(original: Any, meet: Meet) -> Hook:
     """A ``get`` written in C, which calls nothing on ``self``."""
 
     def get(self: Any, key: Any, default: Any = None, /) -> Any:
+        if TIMING.up and began(state_of(self, meet)):
+            return timed(state_of(self, meet), b.LOOKUP_HIT, get, self, key, default)
         value = original(self, key, MISSING)
         state = state_of(self, meet)
-        if state.busy:
+        if state.busy or state.armed:
             busy_get(state, key, value is not MISSING)
         elif value is MISSING:
             state.hidden_misses += 1

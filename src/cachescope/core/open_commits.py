@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cachescope.core import batch as b
 from cachescope.core.charging import LARGE_BYTES, LEDGER_LIMIT
+from cachescope.core.closeup import SCOPED, attribute
 from cachescope.core.state import MISSING, State
 
 if TYPE_CHECKING:
@@ -78,6 +79,8 @@ def put(
     while True:
         other = charges.setdefault(key, parts)
         if other is parts:
+            if state.armed & SCOPED:
+                attribute(state, size + guess, 0, 0, 1)
             state.live_bytes += size
             if ledger.unmeasured:
                 ledger.unmeasured -= 1
@@ -108,6 +111,8 @@ def _put_unwritten(state: State, ledger: OpenLedger, size: int) -> None:
         state.replacements += 1
         _replace(state, size, freed)
     else:
+        if state.armed & SCOPED:
+            attribute(state, size, 0, 0, 1)
         state.sets += 1
         state.live_bytes += size
     ledger.rest += 1
@@ -119,6 +124,8 @@ def _put_unwritten(state: State, ledger: OpenLedger, size: int) -> None:
 
 def _replace(state: State, size: int, freed: int) -> None:
     grown = size - freed
+    if state.armed & SCOPED:
+        attribute(state, 0, grown, 0, 0)
     state.resized_bytes += grown
     state.live_bytes += grown
 

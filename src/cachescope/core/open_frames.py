@@ -9,9 +9,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
+from time import perf_counter_ns
 from typing import Any
 
 from cachescope.core import batch as b
+from cachescope.core.closeup import TIMING, began
 from cachescope.core.state import MISSING, State
 
 (
@@ -59,6 +61,7 @@ class Frame:
 
     __slots__ = (
         "before",
+        "began",
         "cause",
         "done",
         "ends",
@@ -76,6 +79,7 @@ class Frame:
         "plan",
         "serial",
         "state",
+        "took_ns",
     )
 
     def __init__(self, op: int, state: State, plan: Plan, parent: Frame | None) -> None:
@@ -83,6 +87,7 @@ class Frame:
         self.state: State | None = state
         self.serial = state.serial
         self.live = True
+        self.began = self.took_ns = 0  # of the clock perf_counter_ns; 0 unless it is timed
         self.key: Any = MISSING  # as the caller gave it
         self.inner: Any = MISSING  # as the cache keeps it
         self.given: Any = MISSING  # the value to store
@@ -106,6 +111,15 @@ class Frame:
         self.known = known
         self.left = False
         self.live = True
+        self.began = began(state) if TIMING.up else 0
+        self.took_ns = 0
+
+    def stop(self) -> int:
+        """How long the call took that this stands for, in nanoseconds; 0 when it isn't timed."""
+        if self.began:
+            self.took_ns = perf_counter_ns() - self.began
+            self.began = 0
+        return self.took_ns
 
     def rest(self) -> None:
         """Die after an operation inside which nothing else happened."""

@@ -27,6 +27,7 @@ from typing import Any
 import wrapt
 
 from cachescope.core import batch as b
+from cachescope.core.closeup import lookup_took, took
 from cachescope.core.faults import swallow
 from cachescope.core.hooks import KINDS, Hook, Meet
 from cachescope.core.looking import owned_state
@@ -56,6 +57,7 @@ from cachescope.core.open_frames import (
 from cachescope.core.open_keys import holds, peek_at
 from cachescope.core.open_ledger import OpenLedger
 from cachescope.core.open_settling import VIEWS, begin_call, end_call
+from cachescope.core.settling import tell_lookup
 from cachescope.core.state import MISSING, RETIRED
 
 _KIND_NAMES = {
@@ -200,13 +202,20 @@ def _lookup_hook(plan: Plan, original: Any, meet: Meet) -> Hook:
                 if _dict_get(data, key, MISSING) is old and _dict_len(data) == entries and frame.done is None:
                     ledger.flying.pop(1, None)
                     frames.set(None)
+                    took_ns = frame.stop()
                     if old is not MISSING and (
                         (result is not None and result is not default) or old is result or holds(old, result)
                     ):
                         state.hidden_hits += 1
+                        hit = True
                     else:
                         state.hidden_misses += 1
+                        hit = False
                     frame.rest()
+                    if state.armed:
+                        tell_lookup(state, key, hit)
+                    if took_ns and (hit or plan.op != LOAD):
+                        lookup_took(state, key, hit, took_ns)
                     ledger.idle.append(frame)
                     return result
             except Exception as fault:
@@ -305,6 +314,9 @@ def _set_hook(plan: Plan, original: Any, meet: Meet) -> Hook:
                 ):
                     ledger.flying.pop(1, None)
                     frames.set(None)
+                    took_ns = frame.stop()
+                    if took_ns:
+                        took(state, b.SET_TIME, took_ns)
                     given = frame.given
                     frame.rest()
                     ledger.idle.append(frame)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from cachescope.core import batch as b
-from cachescope.core.faults import swallow
+from cachescope.core.closeup import lookup_took, took
 from cachescope.core.open_changes import Call, find_inner, suspicious, tell
 from cachescope.core.open_commits import drop, put
 from cachescope.core.open_frames import LOAD, LOOKUP_MANY, Frame
 from cachescope.core.open_keys import holds, parts_of, peek_at
 from cachescope.core.open_ledger import OpenLedger
+from cachescope.core.settling import count_lookup, tell_lookup
 from cachescope.core.state import MISSING, State
 
 _NO_DEFAULT: Any = object()
@@ -55,14 +56,12 @@ def settle_lookup(
         else:
             state.hidden_misses += 1
         if state.armed:
-            _sample(state, inner, hit)
-
-
-def _sample(state: State, key: Any, hit: bool) -> None:
-    try:
-        state.note_read(key, hit)
-    except Exception as fault:
-        swallow("read sample", fault)
+            tell_lookup(state, inner, hit)
+        if frame.took_ns:
+            if frame.op == LOAD and not hit:
+                took(state, b.LOAD_FAILED if error is not None else b.LOAD, frame.took_ns)
+            else:
+                lookup_took(state, inner, hit, frame.took_ns)
 
 
 def _looked(parent: Frame | None, key: Any) -> bool:
@@ -152,10 +151,7 @@ def settle_pop(
     if left:
         tell(parent, inner)
     if parent is None and (error is None or isinstance(error, KeyError)):
-        if hit:
-            state.hidden_hits += 1
-        else:
-            state.hidden_misses += 1
+        count_lookup(state, inner, hit)
 
 
 def rows_of(ledger: OpenLedger, data: dict[Any, Any] | None, keys: Any, op: int) -> dict[Any, tuple[Any, bool, Any]]:
@@ -207,7 +203,4 @@ def settle_lookup_many(
             hit = holds(old, None)
         else:
             hit = True
-        if hit:
-            state.hidden_hits += 1
-        else:
-            state.hidden_misses += 1
+        count_lookup(state, inner, hit)

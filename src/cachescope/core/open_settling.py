@@ -14,6 +14,7 @@ from types import FunctionType
 from typing import Any
 
 from cachescope.core import batch as b
+from cachescope.core.closeup import TIMING, began, took
 from cachescope.core.faults import swallow
 from cachescope.core.open_changes import (
     settle_change,
@@ -130,6 +131,8 @@ def begin_call(
         frame.ends = _ends(ledger, data)
     ledger.flying[id(frame)] = frame
     frames.set(frame)
+    if TIMING.up and parent is None:
+        frame.began = began(state)
     return frame, args
 
 
@@ -180,6 +183,7 @@ def end_call(frame: Frame, self: Any, args: tuple[Any, ...], kwargs: dict[str, A
     if not frame.live:
         return
     state = frame.state
+    took_ns = frame.stop()
     try:
         if frames.get() is frame:
             frames.set(frame.parent)
@@ -196,6 +200,8 @@ def end_call(frame: Frame, self: Any, args: tuple[Any, ...], kwargs: dict[str, A
             parent = parent.parent
         if data is not None:
             _candidates(state, ledger, data, frame)
+        if took_ns and frame.op in _TIMED:
+            took(state, _TIMED[frame.op], took_ns)
         settle = _SETTLE.get(frame.op)
         if settle is not None:  # else what left is found by the mapping's length
             settle(state, ledger, data, frame, parent, (args, kwargs, result, error))
@@ -218,6 +224,9 @@ def _candidates(state: State, ledger: OpenLedger, data: dict[Any, Any], frame: F
             drop(state, ledger, key, frame.cause, now=True)
             ledger.ends_useful = 8
 
+
+_TIMED = {SET: b.SET_TIME, ADD: b.SET_TIME, DELETE: b.DELETE_TIME, POP: b.DELETE_TIME}
+"""What is timed whatever it turns out to be; a look-up has to be settled to know whether it hit."""
 
 _SETTLE: dict[int, Callable[..., None]] = {
     LOOKUP: settle_lookup,

@@ -10,11 +10,12 @@ not on their order. Merging is therefore commutative and associative, while no l
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Any, Final, Self
 
-from cachescope.core.key_masks import WILDCARDS
-from cachescope.core.key_sketch import HOLE, LONGEST_PATTERN, WORD, fill
+from cachescope.core.key_masks import ANY_LENGTH, GROUP, HASH_SEAL, SLUG_SEAL, TOKEN_SEAL, WILDCARDS
+from cachescope.core.key_sketch import HOLE, LONGEST_PATTERN, WORD, fill, unsealed
 
 OVERFLOW: Final = "overflow"
 _MOST_CREATED: Final = 64  # times the limit: literal patterns ever made, most of them folded since
@@ -22,8 +23,13 @@ _MOST_CREATED: Final = 64  # times the limit: literal patterns ever made, most o
 # Words at one place before it becomes {word}: in the first place of a key, elsewhere; then skeletons of one form.
 # A key's first word is mostly a namespace: a service with 30 of them should read 30 lines. A table that is full goes
 # one step down before it lets keys overflow.
-_STEPS: Final = ((64, 24, 32), (32, 12, 24), (16, 6, 12), (8, 3, 6))
+_STEPS: Final = ((64, 24, 32, 12), (32, 12, 24, 8), (16, 6, 12, 5), (8, 3, 6, 3))
 
+_LETTERS_ONLY: Final = TOKEN_SEAL + ANY_LENGTH
+_MOST_GROUPS: Final = 4  # in one skeleton that are tried as what they may be, each with and without the others
+_KINDS: Final = {TOKEN_SEAL: "{token}", HASH_SEAL: "{hash}", SLUG_SEAL: "{slug}"}
+_LENGTHS: Final = re.compile(f"(?<=[{TOKEN_SEAL}{HASH_SEAL}]).")  # slugs have none
+_BEHIND: Final = re.compile(r"(?<!\0)\{")  # not the number of k1= or v2:
 _FIELD: Final = re.compile(rf"[_-]*(?:\0|\{{(?:{WILDCARDS})\}})(?:[_-]*(?:\0|\{{(?:{WILDCARDS})\}}))*[_-]*")
 _ATOMS: Final = frozenset("{%s}" % name for name in WILDCARDS.split("|"))  # noqa: UP031 - braces
 
@@ -45,7 +51,9 @@ class PatternTrees:
         "_coarse",
         "_created",
         "_forms",
+        "_groups",
         "_live",
+        "_magnets",
         "_parents",
         "_step",
         "_texts",
@@ -67,6 +75,8 @@ class PatternTrees:
         # skeleton -> nested dicts, one level a hole, down to the id
         self._trees: dict[str, Any] = {}
         self._forms: dict[str, set[str]] = {}  # form -> its skeletons, if they differ from it
+        self._magnets: set[str] = set()  # skeletons, and those without lengths, that groups may turn out to be
+        self._groups: dict[str, set[str]] = {}  # what skeletons with groups may be -> those
         self._coarse: set[str] = set()  # forms that stand for all their skeletons
 
     def __len__(self) -> int:
@@ -198,13 +208,18 @@ class PatternTrees:
                     below = node.get(path[depth])
                     if below is None:
                         # a last place that is about to collapse gives room rather than takes it
-                        full = depth == len(words) - 1 and len(node) >= self._most(skeleton, depth)
+                        full = depth == len(words) - 1 and len(node) >= self._most(
+                            skeleton, depth, behind_words=WORD in path[:depth]
+                        )
                         room = full or self._live < self.limit
                         node = None
                         break
                     node = below
                 if node is not None:
                     return node  # type: ignore[no-any-return]
+            for candidate, left in _readings(skeleton, path):
+                if candidate in self._magnets:
+                    return self._place(candidate, left)
             if room:
                 break
             if not self._tighten(self._step + 1):
@@ -213,6 +228,7 @@ class PatternTrees:
             return 0
         self._created += 1
         self._live += 1
+        new = skeleton not in self._trees
         found = self._new(fill(skeleton, path))
         _grow(self._trees, skeleton, path, found)
         if node is None and form != skeleton:
@@ -221,6 +237,8 @@ class PatternTrees:
                 self._coarsen(form)
                 return self.resolve(found)
         self._settle(skeleton)
+        if new:
+            self._attract(skeleton)
         return self.resolve(found)
 
     def _new(self, text: str) -> int:
@@ -228,9 +246,11 @@ class PatternTrees:
         self._texts.append(text)
         return len(self._parents) - 1
 
-    def _most(self, skeleton: str, depth: int) -> int:
-        first, other, _ = _STEPS[self._step]
-        return first if depth == 0 and skeleton != HOLE and skeleton.lstrip("b('")[:1] == HOLE else other
+    def _most(self, skeleton: str, depth: int, *, behind_words: bool) -> int:
+        first, other, _, behind = _STEPS[self._step]
+        if depth == 0 and skeleton != HOLE and skeleton.lstrip("b('")[:1] == HOLE:
+            return first
+        return behind if behind_words or _BEHIND.search(skeleton[: _hole(skeleton, depth)]) else other
 
     def _settle(self, skeleton: str, forced: Any = None) -> None:
         """Collapse each place of one tree that has too many words, and *forced*; fold the ids."""
@@ -254,27 +274,66 @@ class PatternTrees:
     def _coarsen(self, form: str) -> None:
         """Fold all skeletons of one form into it."""
         self._coarse.add(form)
-        trees = {skeleton: self._trees.pop(skeleton) for skeleton in sorted(self._forms.pop(form, ()))}
+        trees = {s: self._trees.pop(s) for s in sorted(self._forms.pop(form, ())) if s in self._trees}
         leaves = [(skeleton, path, leaf) for skeleton, tree in trees.items() for path, leaf in _leaves(tree)]
+        for skeleton in trees:
+            self._forget(skeleton)
         self._live -= len(leaves)
         for skeleton, path, leaf in leaves:
             self._parents[leaf] = self._place(*_form(skeleton, list(path)))
             self._texts[leaf] = ""
         self._folded()
 
-    def _collapse(self, skeleton: str, node: Any, depth: int, forced: Any) -> bool:
+    def _attract(self, skeleton: str) -> None:
+        """A skeleton is new: note what it may be, and take in those that may be it."""
+        for candidate, _ in _readings(skeleton, [""] * skeleton.count(HOLE)):
+            self._groups.setdefault(candidate, set()).add(skeleton)
+        if not any(f"{GROUP}{kind}{seal}" in skeleton for seal, kind in _KINDS.items()):
+            return
+        for magnet in dict.fromkeys((skeleton, _LENGTHS.sub(ANY_LENGTH, skeleton))):
+            if magnet not in self._magnets:
+                self._magnets.add(magnet)
+                for taken in sorted(self._groups.get(magnet, ())):
+                    self._absorb(taken)
+
+    def _absorb(self, skeleton: str) -> None:
+        """Fold what of a tree may be a magnet into it."""
+        tree = self._trees.pop(skeleton, None)
+        taken = []
+        for path, leaf in _leaves(tree) if tree is not None else ():
+            reading = next((r for r in _readings(skeleton, list(path)) if r[0] in self._magnets), None)
+            if reading is None:
+                _grow(self._trees, skeleton, list(path), leaf)
+            else:
+                taken.append((leaf, reading))
+        if skeleton not in self._trees:
+            self._forget(skeleton)
+        self._live -= len(taken)
+        for leaf, (magnet, left) in taken:
+            self._parents[leaf] = self._place(magnet, left)
+            self._texts[leaf] = ""
+        if taken:
+            self._folded()
+
+    def _forget(self, skeleton: str) -> None:
+        """A tree is gone: nothing is to find it any more."""
+        for candidate, _ in _readings(skeleton, [""] * skeleton.count(HOLE)):
+            self._groups.get(candidate, set()).discard(skeleton)
+
+    def _collapse(self, skeleton: str, node: Any, depth: int, forced: Any, *, behind_words: bool = False) -> bool:
         if type(node) is int:
             return False
         collapsed = False
-        if WORD not in node and (node is forced or len(node) > self._most(skeleton, depth)):
+        if WORD not in node and (node is forced or len(node) > self._most(skeleton, depth, behind_words=behind_words)):
             children = list(node.values())
             node.clear()
             node[WORD] = children[0]
             for child in children[1:]:
                 node[WORD] = self._join(node[WORD], child)
             collapsed = True
+        behind_words |= WORD in node
         for child in node.values():
-            collapsed |= self._collapse(skeleton, child, depth + 1, forced)
+            collapsed |= self._collapse(skeleton, child, depth + 1, forced, behind_words=behind_words)
         return collapsed
 
     def _join(self, left: Any, right: Any) -> Any:
@@ -328,6 +387,62 @@ def _grow(trees: dict[str, Any], skeleton: str, path: list[str], leaf: int) -> b
     return True
 
 
+def _readings(skeleton: str, words: list[str]) -> list[tuple[str, list[str]]]:
+    """What a skeleton may be, and the words left, if some of its groups are what they are sealed as.
+
+    The most general ones come first.
+    """
+    if GROUP not in skeleton:
+        return []
+    lengths = ""
+    if _LETTERS_ONLY in skeleton:  # the word says how long such a one is
+        lengths = "".join(chr(ord(ANY_LENGTH) + (0 if word == WORD else len(word))) for word in words)
+    return [(candidate, [words[i] for i in left]) for candidate, left in _candidates(skeleton, lengths)]
+
+
+@functools.lru_cache(maxsize=512)  # at most 0.5 MB; words behind a sealed field come with one skeleton
+def _candidates(skeleton: str, lengths: str) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    """For each reading: its skeleton, and the numbers of the holes that are left."""
+    spans = _spans(skeleton)[:_MOST_GROUPS]
+    every = range(skeleton.count(HOLE))
+    out: dict[str, tuple[int, ...]] = {}
+    for chosen in range((1 << len(spans)) - 1, 0, -1):
+        text, start, gone, any_length = "", 0, set[int](), False
+        for number, (opened, closed) in enumerate(spans):
+            if not chosen >> (len(spans) - 1 - number) & 1:
+                continue
+            if opened < start:
+                break  # inside one that is chosen
+            first = skeleton.count(HOLE, 0, opened)
+            gone.update(range(first, first + skeleton.count(HOLE, opened, closed)))
+            seal = skeleton[closed : closed + 2]
+            if seal == _LETTERS_ONLY and lengths:
+                seal = TOKEN_SEAL + lengths[first]
+            any_length |= seal == _LETTERS_ONLY
+            text += f"{skeleton[start:opened]}{GROUP}{_KINDS[seal[0]]}{seal}"
+            start = closed + 2
+        else:
+            text += skeleton[start:]
+            out.setdefault(
+                _LENGTHS.sub(ANY_LENGTH, text) if any_length else text, tuple(i for i in every if i not in gone)
+            )
+    return tuple(out.items())
+
+
+def _spans(skeleton: str) -> list[tuple[int, int]]:
+    """Where the groups begin and where their seals are, without those that are certain; outer ones first."""
+    opened: list[int] = []
+    found = []
+    for place, character in enumerate(skeleton):
+        if character == GROUP:
+            opened.append(place)
+        elif character in _KINDS and opened and place + 1 < len(skeleton):
+            begin = opened.pop()
+            if skeleton[begin + 1 : place] != _KINDS[character]:
+                found.append((begin, place))
+    return sorted(found)
+
+
 def _form(skeleton: str, words: list[str]) -> tuple[str, list[str]]:
     """Return a skeleton with its fields of several parts as {token}, and the words left."""
     out = []
@@ -347,6 +462,14 @@ def _form(skeleton: str, words: list[str]) -> tuple[str, list[str]]:
         place += field.count(HOLE)
     out.append(skeleton[start:])
     return "".join(out), kept
+
+
+def _hole(skeleton: str, number: int) -> int:
+    """Where the hole of that number is, counted from 0."""
+    place = -1
+    for _ in range(number + 1):
+        place = skeleton.find(HOLE, place + 1)
+    return place
 
 
 def _brief(data: object) -> str:
@@ -369,7 +492,7 @@ def _row(row: object) -> tuple[int, str, list[str]]:
             type(leaf) is int
             and type(skeleton) is str
             and len(skeleton) <= LONGEST_PATTERN
-            and skeleton.replace(HOLE, "").isprintable()
+            and unsealed(skeleton).replace(HOLE, "").isprintable()
             and isinstance(path, list)
             and len(path) == skeleton.count(HOLE)
             and all(type(word) is str and len(word) <= LONGEST_PATTERN and word.isprintable() for word in path)

@@ -24,7 +24,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from cachescope.core.key_masks import mask
-from cachescope.core.key_sketch import LONGEST_TEXT, MOST_ITEMS, ZEROS, Sketch, fill, fit, is_mark
+from cachescope.core.key_sketch import LONGEST_TEXT, MOST_ITEMS, ZEROS, Sketch, fill, fit, is_mark, unsealed
 from cachescope.core.pattern_trees import OVERFLOW, PatternTrees
 
 _LIMIT: Final = 512
@@ -146,6 +146,7 @@ class KeyPatterns(PatternTrees):
             found = self._masks.get(masked)
             if found is not None:
                 return found
+            random = unsealed(masked) != text
         sketch = Sketch()
         found = self._place(*fit(sketch.masked(masked), sketch.words))
         if random:

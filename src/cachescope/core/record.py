@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 import weakref
 from collections import deque
 from typing import Any
 
+from cachescope.core.analysis.lives import Lives
+from cachescope.core.analysis.operations import Operations
 from cachescope.core.analysis.totals import Totals
 from cachescope.core.batch import DIED, Batch
+from cachescope.core.closeup import SCOPED, WATCHED
+from cachescope.core.config import ProfilerConfig
 from cachescope.core.faults import swallow
-from cachescope.core.following import Flow
+from cachescope.core.flow import Flow
+from cachescope.core.origins import Origins
 from cachescope.core.patterns import KeyPatterns
 from cachescope.core.sites import Sites
 from cachescope.core.state import COUNTERS, MISSING, State, View
@@ -30,9 +36,10 @@ class CacheRecord:
         where: The line that made it.
         view: How to look at its objects from the side; None for manual caches.
         batch: Where its hooks put events.
+        config: The profiler's settings.
         sites: The process's call sites, or None below DETAILED.
-        max_patterns: Key patterns kept.
-        recent_events: Newest events kept.
+        origins: Where values were built, or None below COMPREHENSIVE.
+        listed: Whether the settings leave it in; else nothing of it is followed.
     """
 
     def __init__(
@@ -43,17 +50,24 @@ class CacheRecord:
         where: str,
         view: View | None,
         batch: Batch,
-        sites: Sites | None,
-        max_patterns: int,
-        recent_events: int,
+        config: ProfilerConfig,
+        sites: Sites | None = None,
+        origins: Origins | None = None,
+        listed: bool = True,
     ) -> None:
         self.name, self.kind, self.where, self.view = name, kind, where, view
-        self.batch, self.sites = batch, sites
-        self.share = 1.0
+        self.batch, self.sites, self.origins = batch, sites, origins
+        self.listed = listed
+        self.share = 1.0 if listed else 0.0
         """The probability with which a new entry is followed."""
         self.created = time.time()
-        self.patterns = KeyPatterns(max_patterns)
-        self.flow = Flow(self.patterns, recent_events)
+        self.patterns = KeyPatterns(config.max_patterns)
+        self.flow = Flow(self.patterns, config)
+        self.operations = Operations(config.max_operations)
+        self._config = config
+        self._scopes = 0
+        self._scope_lock = threading.RLock()
+        self._told = Totals()
         self.states: dict[int, weakref.ref[State]] = {}
         self.instances_total = 0
         self.peak_bytes = 0
@@ -64,11 +78,17 @@ class CacheRecord:
         self._inherited_kinds = Totals()
         self.inherited = (0, 0)
         """Bytes and entries that a forked child got from its parent; a merge counts them once."""
+        self.carried = (0, 0)
+        """Bytes and entries that were held when everything was reset."""
 
     def adopt(self, state: State) -> None:
         """Count an object's state as one of this name's."""
         self.states[state.serial] = weakref.ref(state)
         self.instances_total += 1
+        if self._scopes:
+            state.arm(SCOPED)
+        if self.watched:
+            state.arm(WATCHED)
 
     def retire(self, state: State) -> None:
         """An object went: keep what it did. Called from ``__del__``, so it only appends."""
@@ -81,7 +101,7 @@ class CacheRecord:
             state.ledger.clear(3)
         flow = tuple(value - base for value, base in zip(now, state.base, strict=True))
         self._retired.append((flow, state.ledger.kinds))
-        self.batch.put((DIED, state.serial, 0, None, 0, 0, 0))
+        self.batch.put((DIED, state.serial, 0, None, 0, 0, 0, time.monotonic(), state.reads))
 
     def keep(self, flow: tuple[int, ...], kinds: dict[type, Any]) -> None:
         """Keep the figures of an object that lives on unwatched."""
@@ -90,6 +110,63 @@ class CacheRecord:
     def live_states(self) -> list[State]:
         """The states of the objects that live now."""
         return [state for ref in list(self.states.values()) if (state := ref()) is not None]
+
+    # Looking closely
+
+    def open_scope(self) -> None:
+        """One more operation of the application is open, to which what happens is attributed."""
+        with self._scope_lock:
+            self._scopes += 1
+            if self._scopes == 1:
+                for state in self.live_states():
+                    state.arm(SCOPED)
+
+    def close_scope(self) -> None:
+        """One operation less is open."""
+        with self._scope_lock:
+            self._scopes = max(0, self._scopes - 1)
+            if self._scopes == 0:
+                for state in self.live_states():
+                    state.disarm(SCOPED)
+
+    @property
+    def watched(self) -> bool:
+        """Whether every read of followed entries is seen now."""
+        return self.flow.watched_since != math.inf
+
+    def watch(self) -> None:
+        """See every read of followed entries from now on; call after what waits was folded."""
+        for state in self.live_states():
+            state.reads = {}
+            state.arm(WATCHED)
+        self.flow.watch(time.monotonic())
+
+    def unwatch(self) -> None:
+        """See them no more; call after what waits was folded."""
+        states = self.live_states()
+        for state in states:
+            state.disarm(WATCHED)
+        self.flow.unwatch(time.monotonic(), {state.serial: state.reads for state in states})
+        for state in states:
+            state.reads = {}
+
+    def use_so_far(self) -> Lives:
+        """What the watch that goes on has seen of the entries that are held."""
+        return self.flow.use_so_far(time.monotonic(), {state.serial: state.reads for state in self.live_states()})
+
+    # Buckets of time
+
+    def close_bucket(self, now: float) -> None:
+        """Close the bucket that is open, with what the counters counted meanwhile; *now* is of ``time.monotonic()``."""
+        totals = self.totals()
+        self.flow.windows.open.totals = totals.minus(self._told)
+        self._told = totals
+        self.flow.close_bucket(now)
+        self.flow.forget_old(time.time() - self._config.retention_minutes * 60.0)
+
+    def totals_since_bucket(self) -> Totals:
+        """What the counters counted since the last bucket was closed."""
+        return self.totals().minus(self._told)
 
     def sum_up_retired(self) -> None:
         """Add what the objects did that went to one sum, so that a name costs no memory for each of them."""
@@ -132,6 +209,14 @@ class CacheRecord:
         for state in self.live_states():
             state.peak_bytes = state.live_bytes
 
+    def held_bytes(self) -> int:
+        """Bytes charged to what is held now, without the container's own."""
+        return self.totals().live().size_bytes + self.inherited[0] + self.carried[0]
+
+    def held_entries(self) -> int:
+        """Entries held now."""
+        return self.totals().entries + self.inherited[1] + self.carried[1]
+
     def container_bytes(self) -> int:
         """What the objects' own tables, links and queues need."""
         return sum(self._seen("container_bytes", state) or 0 for state in self.live_states() if state.entries > 0)
@@ -171,6 +256,8 @@ class CacheRecord:
             gone = [key for key in _copy_of(state.followed) if hash(key) not in kept]
             state.followed.difference_update(gone)  # in place: hooks go on adding meanwhile
             state.followed_hashes.difference_update(_copy_of(state.followed_hashes) - kept)
+            for key_hash in [key_hash for key_hash in state.reads.copy() if key_hash not in kept]:
+                state.reads.pop(key_hash, None)
 
     def fresh_entries(self, most: int) -> int:
         """Measure up to *most* resident values whose kind is not well known; returns the nanoseconds spent."""
@@ -193,22 +280,44 @@ class CacheRecord:
 
     def settle_at_fork(self) -> None:
         """In a forked child: flows start at 0, what is held was inherited."""
-        self._retired.clear()
         self._past_lock = threading.RLock()  # a thread that isn't here may hold the parent's
+        self._scope_lock = threading.RLock()
+        self._scopes = 0  # operations of threads that aren't here never end; those of this one end unseen
+        for state in self.live_states():
+            state.busy.clear()
+            state.timing.clear()
+            state.pending.clear()
+            state.disarm(SCOPED)
+        self.inherited = self._start_anew()
+        self.carried = (0, 0)
+
+    def reset(self) -> None:
+        """Flows start at 0 and what was gathered goes; what is held stays."""
+        live, entries = self.carried
+        totals = self.totals()
+        self.carried = (live + totals.live().size_bytes, entries + totals.entries)
+        self._start_anew()
+        self.restart_peaks()
+        self.peak_bytes = 0
+        self.notes.clear()
+
+    def _start_anew(self) -> tuple[int, int]:
+        """Count flows from here on; the bytes and entries of all objects together."""
+        self.created = time.time()
+        self._retired.clear()
         self._past = Totals()
-        self.inherited = (0, 0)
+        self._told = Totals()
         self._inherited_kinds = Totals()
+        self.operations = Operations(self._config.max_operations)
         live = entries = 0
         for state in self.live_states():
             self._inherited_kinds.update((), state.ledger.kinds)
             state.base = state.counters()
             live += state.live_bytes
             entries += state.entries
-            state.busy.clear()
-            state.show()
-        self.inherited = (live + self._inherited_kinds.live().size_bytes, entries)
         self.instances_total = len(self.states)
         self.flow.forget_flows()
+        return live + self._inherited_kinds.live().size_bytes, entries
 
 
 def _copy_of(changing: set[Any]) -> set[Any]:

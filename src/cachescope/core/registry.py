@@ -16,23 +16,36 @@ import psutil
 
 from cachescope.core import batch as b
 from cachescope.core import faults
+from cachescope.core.analysis.activity import Activity
+from cachescope.core.analysis.hotspots import Place
+from cachescope.core.analysis.key_counts import LongKey
+from cachescope.core.analysis.recurrence import more_often
 from cachescope.core.batch import Batch
 from cachescope.core.charging import Ledger, SizingBudget, Weigher
+from cachescope.core.closeup import SAMPLED, TIMING, give_up_loads
 from cachescope.core.config import ProfilerConfig
 from cachescope.core.events import MemoryEventType, ProfilingLevel, Removal
-from cachescope.core.following import RecentEvent, drain
+from cachescope.core.filters import Filters
+from cachescope.core.flow import RecentEvent
+from cachescope.core.following import drain, event_type_of, follow_timings, recent_rows
+from cachescope.core.origins import Origins
+from cachescope.core.patterns import KeyPatterns
+from cachescope.core.read_watch import ReadWatch
 from cachescope.core.record import CacheRecord
 from cachescope.core.recording import CacheRecording, ProcessRecording
-from cachescope.core.results import MemoryAllocation, ProcessInfo
+from cachescope.core.results import CacheUse, MemoryAllocation, ProcessInfo
 from cachescope.core.sites import Sites
 from cachescope.core.sizing import Sizer
 from cachescope.core.state import MISSING, State, View
+from cachescope.core.subscribers import Subscribers
 
 MANUAL = "manual"
 """The kind of caches that no adapter can see."""
 _ADOPT_EXACTLY = 50_000
 """Entries of a cache that existed before us which are measured one by one; more are measured on a sample."""
 _READS_PER_SAMPLE = 64
+_TIMINGS_PER_SAMPLE = 64
+_LONGEST_LOAD_NS = 60_000_000_000
 _ARMED_SECONDS = 0.001
 _STATES_ARMED_AT_ONCE = 256
 _FREE_EVENTS = 20_000
@@ -45,6 +58,8 @@ _LEAST_LIVES = 64
 """A cache that is merely busy is followed by at least this share: one in 64 (32 from DETAILED on), one in 12 from a million
 entries on, for the figures of a large cache are to be good to a percent; and so many lives, if it is small."""
 
+_KINDS_OF_ENTRIES = tuple(kind for kind in MemoryEventType if kind is not MemoryEventType.PRESSURE)
+
 _all_states: weakref.WeakSet[State] = weakref.WeakSet()
 
 
@@ -53,16 +68,21 @@ class CacheRegistry:
 
     Args:
         config: The profiler's settings.
+        subscribers: Who is told of events.
     """
 
-    def __init__(self, config: ProfilerConfig) -> None:
+    def __init__(self, config: ProfilerConfig, subscribers: Subscribers | None = None) -> None:
         self.config = config
+        self._subscribers = subscribers
         self.level = config.level
         self.uid, self.parent_uid = uuid.uuid4().hex, ""
         self.pid = os.getpid()
         self.start_time = time.time()
         self.batch = Batch()
         self.sites = Sites(config.max_sites, config.stack_depth)
+        self.origins = Origins(self.sites)
+        self.filters = Filters(config)
+        self._watch = ReadWatch(config.read_budget)
         self.sizer = Sizer(max_objects=config.max_value_objects)
         self.budget = SizingBudget(config.sizing_budget, unlimited=config.level >= ProfilingLevel.COMPREHENSIVE)
         self.records: dict[str, CacheRecord] = {}
@@ -86,9 +106,10 @@ class CacheRegistry:
                 where=where,
                 view=view,
                 batch=self.batch,
+                config=self.config,
                 sites=self.sites if self.level >= ProfilingLevel.DETAILED else None,
-                max_patterns=self.config.max_patterns,
-                recent_events=self.config.recent_events,
+                origins=self.origins if self.level >= ProfilingLevel.COMPREHENSIVE else None,
+                listed=self.filters.cache(name),
             )
             record = self.records.setdefault(name, fresh)
         return record
@@ -202,9 +223,21 @@ class CacheRegistry:
     def fold(self) -> None:
         """Follow what the hooks saw since the last time."""
         with self._lock:
+            timings = self.batch.swap_timings()  # first: an event tells when an object has gone
+            if timings:
+                follow_timings(timings, self.by_serial)
             events = self.batch.swap()
             if events:
-                drain(events, self.by_serial, time.time(), self.config.raw_keys)
+                now = time.time()
+                drain(events, self.by_serial, now, self.filters, self.config.raw_keys)
+                self._tell(events, now)
+
+    def _tell(self, events: list[b.Event], now: float) -> None:
+        """Tell subscribers, if there are any for what happens to entries."""
+        subscribers = self._subscribers
+        if subscribers is not None and any(map(subscribers.wants, _KINDS_OF_ENTRIES)):
+            rows = recent_rows(events, self.by_serial, now, self.filters, self.config.raw_keys)
+            subscribers.publish([self._event(record, row) for record, row in rows])
 
     def maintain(self) -> None:
         """What is done between folds: thin out, measure residents, mark peaks."""
@@ -218,6 +251,17 @@ class CacheRegistry:
                 record.sum_up_retired()
                 record.reconcile()
                 record.mark_peak()
+                if record.flow.windows.due(time.monotonic()):
+                    record.close_bucket(time.monotonic())
+
+    def watch_reads(self) -> None:
+        """Watch the reads of those caches that the budget allows for."""
+        with self._lock:
+            if self.level < ProfilingLevel.DETAILED or not self.config.watch_reads:
+                self._watch.end(list(self.records.values()))
+                return
+            self.fold()
+            self._watch.turn(list(self.records.values()), time.monotonic())
 
     def _thin_out(self) -> None:
         records = list(self.records.values())
@@ -272,11 +316,29 @@ class CacheRegistry:
         for record in list(self.records.values()):
             for state in record.live_states():
                 if len(armed) < _STATES_ARMED_AT_ONCE:
-                    state.arm(_READS_PER_SAMPLE)
+                    state.arm(SAMPLED, _READS_PER_SAMPLE)
                     armed.append(state)
         time.sleep(_ARMED_SECONDS)
         for state in armed:
-            state.disarm()
+            state.disarm(SAMPLED)
+
+    def time_operations(self) -> None:
+        """Let operations be timed for a moment, and then no more; give up waiting for loads that never ended."""
+        if self.level < ProfilingLevel.DETAILED or not self.config.latency:
+            return
+        armed: list[State] = []
+        for record in list(self.records.values()):
+            for state in record.live_states():
+                if state.pending:
+                    give_up_loads(state, time.perf_counter_ns() - _LONGEST_LOAD_NS)
+                if len(armed) < _STATES_ARMED_AT_ONCE:
+                    state.timings_left = _TIMINGS_PER_SAMPLE
+                    armed.append(state)
+        TIMING.up = True
+        time.sleep(_ARMED_SECONDS)
+        TIMING.up = False
+        for state in armed:
+            state.timings_left = 0
 
     # Recordings
 
@@ -284,7 +346,7 @@ class CacheRegistry:
         """The folds of every cache, up to date."""
         with self._lock:
             self.fold()
-            return {name: self.recording_of(record) for name, record in list(self.records.items())}
+            return {name: self.recording_of(record) for name, record in list(self.records.items()) if record.listed}
 
     def recording_of(self, record: CacheRecord) -> CacheRecording:
         """The folds of one cache; call after :meth:`fold`."""
@@ -292,7 +354,7 @@ class CacheRegistry:
             if record.reconcile():
                 self.fold()
         most, own = record.limits()
-        sites = self.sites
+        sites, flow = self.sites, record.flow
         return CacheRecording(
             name=record.name,
             kind=record.kind,
@@ -310,21 +372,44 @@ class CacheRegistry:
             inherited_entries=record.inherited[1],
             notes=tuple(sorted(record.notes | _standing_notes())),
             totals=record.totals(),
-            hotspots=record.flow.hotspots(sites),
+            hotspots=flow.hotspots(sites),
+            activity=self.activity_of(record),
+            operations=record.operations,
+            recurrences=self._recurrences(record),
+            carried_bytes=record.carried[0],
+            carried_entries=record.carried[1],
+            watching=record.watched,
             events=tuple(self._event(record, row) for row in list(record.flow.recent)),
         )
+
+    def activity_of(self, record: CacheRecord, since: float | None = None) -> Activity:
+        """The folds of one cache, over all the time or since a moment of ``time.monotonic()``; keys by their patterns."""
+        windows = record.flow.windows
+        activity = windows.all() if since is None else windows.since(since)[0]
+        activity.totals.merge(record.totals_since_bucket())
+        activity.lives.merge(record.use_so_far())
+        patterns = record.flow.patterns
+        process = f"{self.uid[:6]}"
+        activity.keys = activity.keys.named(lambda key: _pattern_of(patterns, key), self.config.raw_keys, process)
+        return activity
+
+    def _recurrences(self, record: CacheRecord) -> dict[Place, str]:
+        found: dict[Place, str] = {}
+        for (pattern, site), word in record.flow.recurrences().items():
+            place = record.flow.place_of(pattern, site, self.sites)
+            found[place] = more_often(found.get(place), word) or word
+        return found
 
     def _event(self, record: CacheRecord, row: RecentEvent) -> MemoryAllocation:
         at, kind, pattern, size, thread, site, key = row
         known = self.sites.known.get(site) if site else None
-        event = {b.SET: MemoryEventType.ALLOCATION, b.REPLACED: MemoryEventType.RESIZE}.get(kind)
-        cause = None if event is not None else Removal(kind)
+        cause = None if kind in (b.SET, b.REPLACED) else Removal(kind)
         return MemoryAllocation(
             cache_name=record.name,
             key=repr(key) if key is not None else "*" if pattern < 0 else record.patterns.text(pattern),
             size_bytes=size,
             timestamp=at,
-            event_type=event or Removal(kind).event_type,
+            event_type=event_type_of(kind),
             thread_id=thread,
             stack_trace=known.stack if known is not None else (),
             metadata=None if cause is None else {"cause": cause.name.lower()},
@@ -338,8 +423,30 @@ class CacheRegistry:
             parent_uid=self.parent_uid,
             info=self.process_info(cpu_seconds),
             caches=caches,
-            stacks={site.text: site.stack for site in list(self.sites.known.values()) if site.stack},
+            stacks=self.stacks(),
         )
+
+    def stacks(self) -> dict[str, tuple[str, ...]]:
+        """The stack of each call site, and of each line that built values, by its text."""
+        found = {site.text: site.stack for site in list(self.sites.known.values()) if site.stack}
+        built = {site.built_at: site.built_stack for site in list(self.sites.known.values()) if site.built_stack}
+        return {**built, **found}
+
+    def uses(self) -> list[CacheUse]:
+        """What each cache holds now, as a snapshot tells it."""
+        return [
+            CacheUse(cache_name=record.name, size_bytes=record.held_bytes() + container, entries=record.held_entries())
+            for record in list(self.records.values())
+            if record.listed and (container := record.container_bytes()) >= 0
+        ]
+
+    def windowed_recording_of(self, record: CacheRecord, since: float) -> tuple[CacheRecording, float]:
+        """``(a recording whose flows are those since a moment, when that begins in fact)``, by ``time.monotonic()``."""
+        recording = self.recording_of(record)
+        recording.activity = self.activity_of(record, since)
+        spots, begins = record.flow.spots_since(since)
+        recording.hotspots = record.flow.hotspots(self.sites, spots)
+        return recording, begins
 
     def process_info(self, cpu_seconds: float) -> ProcessInfo:
         """The process's particulars now."""
@@ -379,7 +486,8 @@ class CacheRegistry:
             + 700 * states
             + ledger
             + 190 * len(self.batch.events)
-            + 600 * len(self.sites.known)
+            + self.sites.memory_bytes()
+            + self.origins.memory_bytes()
         )
 
     # Level, fork
@@ -389,16 +497,30 @@ class CacheRegistry:
         self.level = level
         self.budget.unlimited = level >= ProfilingLevel.COMPREHENSIVE
         sites = self.sites if level >= ProfilingLevel.DETAILED else None
+        origins = self.origins if level >= ProfilingLevel.COMPREHENSIVE else None
         for record in list(self.records.values()):
-            record.sites = sites
+            record.sites, record.origins = sites, origins
             for state in record.live_states():
-                state.sites = sites
+                state.sites, state.origins = sites, origins
+
+    def reset(self) -> None:
+        """Forget what was gathered; what is held stays."""
+        with self._lock:
+            self.fold()
+            self._watch.end(list(self.records.values()))
+            self.start_time = time.time()
+            self.batch.dropped = 0
+            faults.counts.clear()
+            for record in list(self.records.values()):
+                record.reset()
 
     def after_fork(self) -> None:
         """In a forked child: new identity, new lock, flows from 0."""
         self._lock = threading.RLock()
         self.batch.events = []
+        self.batch.timings = []
         self.batch.dropped = 0
+        TIMING.up = False
         self.parent_uid, self.uid = self.uid, uuid.uuid4().hex
         self.pid = os.getpid()
         self.start_time = time.time()
@@ -406,6 +528,12 @@ class CacheRegistry:
         for record in list(self.records.values()):
             record.created = self.start_time
             record.settle_at_fork()
+
+
+def _pattern_of(patterns: KeyPatterns, key: object) -> str:
+    if type(key) is LongKey:
+        return patterns.text(patterns.resolve(key.pattern))
+    return patterns.text(patterns.id_of(key))
 
 
 def _standing_notes() -> set[str]:

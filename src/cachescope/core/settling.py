@@ -12,10 +12,12 @@ from __future__ import annotations
 import sys
 from collections import OrderedDict
 from threading import get_ident
+from time import perf_counter_ns
 from types import CodeType, FrameType
 from typing import Any
 
 from cachescope.core import batch as b
+from cachescope.core.closeup import TIMING, began, looked_up, took
 from cachescope.core.faults import swallow
 from cachescope.core.hooks import Meet
 from cachescope.core.looking import REFUSED, dict_get, owned_state, peek, peek_or_refuse
@@ -73,7 +75,7 @@ def count_hit(state: State, key: Any) -> None:
         return
     state.hidden_hits += 1
     if state.armed:
-        sample_read(state, key, True)
+        tell_lookup(state, key, True)
 
 
 def same_key(one: Any, other: Any) -> bool:
@@ -101,15 +103,15 @@ def count_miss(state: State, key: Any) -> None:
         return
     state.hidden_misses += 1
     if state.armed:
-        sample_read(state, key, False)
+        tell_lookup(state, key, False)
 
 
-def sample_read(state: State, key: Any, hit: bool) -> None:
-    """Hand a sampled read to the batch; never raises."""
+def tell_lookup(state: State, key: Any, hit: bool) -> None:
+    """Tell those who look closely of a look-up; never raises."""
     try:
-        state.note_read(key, hit)
+        looked_up(state, key, hit)
     except Exception as error:
-        swallow("read sample", error)
+        swallow("close look", error)
 
 
 def busy_get(state: State, key: Any, hit: bool) -> None:
@@ -125,13 +127,13 @@ def busy_get(state: State, key: Any, hit: bool) -> None:
 
 
 def count_lookup(state: State, key: Any, hit: bool) -> None:
-    """Count a lookup by its outcome, and sample it when reads are being sampled."""
+    """Count a lookup by its outcome, and tell those who look closely."""
     if hit:
         state.hidden_hits += 1
     else:
         state.hidden_misses += 1
     if state.armed:
-        sample_read(state, key, hit)
+        tell_lookup(state, key, hit)
 
 
 def cold_set(original: Any, self: Any, key: Any, value: Any, meet: Meet) -> Any:
@@ -164,8 +166,11 @@ def nested_set(state: State, original: Any, self: Any, key: Any, value: Any) -> 
     if old is REFUSED:
         return original(self, key, value)
     mine = state.push(SET, key, b.EVICTED)
+    since = began(state) if frame is None and TIMING.up else 0
     try:
         result = original(self, key, value)
+        if since:
+            took(state, b.SET_TIME, perf_counter_ns() - since)
     except BaseException:
         state.pop(mine)
         if state.record is not None:

@@ -17,30 +17,38 @@ from collections.abc import Callable, Mapping
 from types import CodeType, FunctionType
 from typing import Any
 
+from cachescope.core.closeup import TIMING
 from cachescope.core.state import ATTRIBUTE
 
 _COLD = "<cachescope: count while something is up>"
+_TIMED = "<cachescope: look up and time>"
+_TIMING = "<cachescope: whether look-ups are timed>"
 _DEFAULT = "<cachescope: default of {}>"
 _GLOBAL = "<cachescope: {}>"
 
 
-def with_hits_counted(original: Any, cold: Callable[[Any, Any], None]) -> FunctionType | None:
+def with_hits_counted(
+    original: Any, cold: Callable[[Any, Any], None], timed: Callable[[Any, Any], Any] | None = None
+) -> FunctionType | None:
     """The same method, with ``self.<state>.hits += 1`` before each return.
 
     Args:
         original: A method ``(self, key, …)`` written in Python.
         cold: Called with ``self`` and the key when the state or its slot isn't there.
+        timed: Called instead of all the rest while :data:`~cachescope.core.closeup.TIMING` says so.
 
     Returns:
         The new function; None when *original* can't be spliced.
     """
     try:
-        return _spliced(original, cold)
+        return _spliced(original, cold, timed)
     except (OSError, TypeError, ValueError, SyntaxError, LookupError, AttributeError):
         return None
 
 
-def _spliced(original: Any, cold: Callable[[Any, Any], None]) -> FunctionType | None:
+def _spliced(
+    original: Any, cold: Callable[[Any, Any], None], timed: Callable[[Any, Any], Any] | None
+) -> FunctionType | None:
     found = _source_of(original)
     if found is None:
         return None
@@ -50,7 +58,9 @@ def _spliced(original: Any, cold: Callable[[Any, Any], None]) -> FunctionType | 
     if len(names) != 2 + len(defaults) or function.args.kwonlyargs or function.args.vararg:
         return None
     function = _CountReturns(names[0], names[1]).visit(function)
-    constants: dict[str, Any] = {_COLD: cold}
+    constants: dict[str, Any] = {_COLD: cold, _TIMED: timed, _TIMING: TIMING}
+    if timed is not None:
+        function.body.insert(0, _unless_timed(names[:2], function.body[0]))
     for name, default in zip(reversed(names), reversed(defaults), strict=False):
         # A bound default such as cache_getitem=Cache.__getitem__ becomes a constant: with two parameters and no more,
         # the interpreter enters the method from cache[key] without a C call in between.
@@ -102,7 +112,9 @@ def _made(original: Any, function: ast.FunctionDef, first: int, constants: Mappi
     return FunctionType(made, original.__globals__, original.__name__)
 
 
-def around(original: Any, template: Any, given: Mapping[str, Any]) -> FunctionType | None:
+def around(
+    original: Any, template: Any, given: Mapping[str, Any], timed: Callable[..., Any] | None = None
+) -> FunctionType | None:
     """The same method inside another function's statements, so that neither has a frame of its own.
 
     Args:
@@ -110,17 +122,20 @@ def around(original: Any, template: Any, given: Mapping[str, Any]) -> FunctionTy
         template: A function with the same parameters, which calls ``original(…)`` once, as a statement: there the method's
             own statements go. What it refers to of its module, and of *given*, becomes constants.
         given: Values of names that the template refers to.
+        timed: Called instead of all the rest while :data:`~cachescope.core.closeup.TIMING` says so.
 
     Returns:
         The new function; None when *original* can't be spliced.
     """
     try:
-        return _around(original, template, given)
+        return _around(original, template, given, timed)
     except (OSError, TypeError, ValueError, SyntaxError, LookupError, AttributeError):
         return None
 
 
-def _around(original: Any, template: Any, given: Mapping[str, Any]) -> FunctionType | None:
+def _around(
+    original: Any, template: Any, given: Mapping[str, Any], timed: Callable[..., Any] | None
+) -> FunctionType | None:
     found = _source_of(original)
     if found is None:
         return None
@@ -155,6 +170,9 @@ def _around(original: Any, template: Any, given: Mapping[str, Any]) -> FunctionT
             constants[_GLOBAL.format(name)] = values[name]
             outer = _Constant(name, _GLOBAL.format(name)).visit(outer)
     outer = _Inline(body, original=constants.setdefault(_GLOBAL.format("original"), given["original"])).visit(outer)
+    if timed is not None:
+        constants |= {_TIMED: timed, _TIMING: TIMING}
+        outer.body.insert(0, _unless_timed(wanted, outer.body[0]))
     outer.name, outer.returns = inner.name, None
     for argument in outer.args.args:
         argument.annotation = None
@@ -165,6 +183,15 @@ def _around(original: Any, template: Any, given: Mapping[str, Any]) -> FunctionT
             node.lineno = node.end_lineno = 1
             node.col_offset = node.end_col_offset = 0
     return _made(original, outer, first, constants)
+
+
+def _unless_timed(names: list[str], place: ast.stmt) -> ast.stmt:
+    """The statement that hands a call over to the timed hook while operations are timed."""
+    statement = ast.parse(f"if ({_TIMING!r}).up:\n    return ({_TIMED!r})({', '.join(names)})\n").body[0]
+    for node in ast.walk(statement):
+        if hasattr(node, "lineno"):
+            ast.copy_location(node, place)
+    return statement
 
 
 class _Inline(ast.NodeTransformer):

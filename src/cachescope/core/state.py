@@ -16,16 +16,20 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from math import log as _log
 from math import log1p as _log1p
 from random import random as _random
+from time import monotonic as _monotonic
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from cachescope.core import batch as b
+from cachescope.core import tasks
 from cachescope.core.batch import Batch, PatternText
 from cachescope.core.charging import Ledger
+from cachescope.core.closeup import SAMPLED, SCOPED, attribute, built, loaded
 from cachescope.core.faults import swallow
 from cachescope.core.patterns import pattern_of
 from cachescope.core.sites import Sites
 
 if TYPE_CHECKING:
+    from cachescope.core.origins import Origins
     from cachescope.core.record import CacheRecord
 
 ATTRIBUTE = "_self_cachescope"
@@ -66,6 +70,9 @@ COUNTERS = (
     "expired_bytes",
     "cleared_bytes",
     "live_bytes",
+    "loads",
+    "load_failures",
+    "load_ns",
 )
 """The exact counters, in the order in which snapshots hold them."""
 
@@ -107,8 +114,12 @@ class State:
         "hidden_misses",
         "ledger",
         "next_followed",
+        "origins",
         "owner",
         "peak_bytes",
+        "pending",
+        "quota",
+        "reads",
         "record",
         "resting",
         "serial",
@@ -117,6 +128,8 @@ class State:
         "sites",
         "shares",
         "target",
+        "timing",
+        "timings_left",
         "written",
     )
 
@@ -135,6 +148,9 @@ class State:
     expired_bytes: int
     cleared_bytes: int
     live_bytes: int
+    loads: int
+    load_failures: int
+    load_ns: int
 
     def __init__(self, owner: int, data: Mapping[Any, Any] | None, record: CacheRecord | None, ledger: Ledger) -> None:
         for name in COUNTERS:
@@ -143,12 +159,19 @@ class State:
         self.owner = owner
         self.data = data
         self.busy: dict[int, Any] = {}
-        self.armed = 0
+        self.armed = self.quota = self.timings_left = 0
+        self.reads: dict[int, float] = {}
+        """When followed entries were last read, by key hash, as far as reads are watched."""
+        self.timing: set[int] = set()
+        """The threads inside an operation that is timed."""
+        self.pending: dict[tuple[int, int], int] = {}
+        """Timed misses whose load has not ended: when they began, by task or thread and key hash."""
         self._hold(ledger)
         self.serial = next(_serials)
         self.record = record
         self.batch: Batch = record.batch if record is not None else Batch(0)
         self.sites: Sites | None = record.sites if record is not None else None
+        self.origins: Origins | None = record.origins if record is not None else None
         self.share = record.share if record is not None else 0.0
         self.next_followed = 0
         self.followed: set[str] = set()
@@ -204,6 +227,9 @@ class State:
             self.cleared_bytes,
             # A non-ASCII str that grew since it was measured leaves a few bytes behind; an empty cache holds none.
             self.live_bytes if self.entries else 0,
+            self.loads,
+            self.load_failures,
+            self.load_ns,
         )
 
     @property
@@ -221,14 +247,18 @@ class State:
             self.sets += 1
             self.live_bytes += size
             kind = b.SET
+            if self.armed & SCOPED:
+                attribute(self, size + guess, 0, 0, 1)
         else:
-            freed, _ = ledger.discharge(key, old, -1)
+            freed, guessed = ledger.discharge(key, old, -1)
             size, guess = ledger.charge(key, new, suspicious, resize=True)
             grown = size - freed
             self.replacements += 1
             self.resized_bytes += grown
             self.live_bytes += grown
             kind = b.REPLACED
+            if self.armed & SCOPED:
+                attribute(self, 0, grown + guess - guessed, 0, 0)
         self.mark_peak()
         self.note(kind, key, size + guess)
 
@@ -238,6 +268,8 @@ class State:
 
     def account(self, cause: int, entries: int, size: int) -> None:
         """Count *entries* that left for *cause* and took *size* bytes along."""
+        if self.armed & SCOPED:
+            attribute(self, 0, 0, size, 0)
         if cause == b.EVICTED:
             self.evictions += entries
             self.evicted_bytes += size
@@ -256,6 +288,8 @@ class State:
         """An entry left, for *cause* (a value of :class:`~cachescope.core.events.Removal`)."""
         self.mark_peak()
         size, guess = self.ledger.discharge(key, value, cause)
+        if self.armed & SCOPED:
+            attribute(self, 0, 0, size + guess, 0)
         if cause == b.EVICTED:  # as account() does, without its call: this is every eviction of a full cache
             self.evictions += 1
             self.evicted_bytes += size
@@ -279,13 +313,16 @@ class State:
             charged, _ = self.ledger.charge(key, value, False)
             kept += charged
         size = self.live_bytes - kept
+        if self.armed & SCOPED:
+            attribute(self, 0, 0, size, 0)
         self.cleared += entries
         self.cleared_bytes += size
         self.live_bytes -= size
         self.clears += 1
         self.followed.clear()
         self.followed_hashes.clear()
-        self.batch.events.append((b.CLEARED, self.serial, 0, None, size, 0, _get_ident()))
+        reads, self.reads = self.reads, {}
+        self.batch.events.append((b.CLEARED, self.serial, 0, None, size, 0, _get_ident(), _monotonic(), reads))
 
     def reconcile(self, data: dict[Hashable, object], cause: int) -> None:
         """Account for entries that came or left past all hooks, by measuring all there are: slow, and exact."""
@@ -297,6 +334,8 @@ class State:
             size += charged
         gone = self.entries - len(held)
         freed = self.live_bytes - size
+        if self.armed & SCOPED and gone <= 0:
+            attribute(self, -freed if gone else 0, 0 if gone else -freed, 0, -gone)
         if not gone:
             self.replacements += 1
             self.resized_bytes -= freed
@@ -330,13 +369,18 @@ class State:
             self.followed.add(key)  # type: ignore[arg-type]  # it is one
         else:
             self.followed_hashes.add(key_hash)
-        sites = self.sites
-        site = 0 if sites is None else sites.here(1)
+        site = task = 0
+        if self.sites is not None:
+            site, task = self.sites.here(1), tasks.here()
+            if self.origins is not None:
+                site = built(self, key, site)
         held = key if kind in _HELD_AS_IS else hold(key)
-        batch.events.append((b.SET, self.serial, key_hash, held, size, site, _get_ident()))
+        batch.events.append((b.SET, self.serial, key_hash, held, size, site, _get_ident(), _monotonic(), task))
 
     def note(self, kind: int, key: Hashable, size: int) -> None:
         """Hand in an event of an entry, if it is followed; a set decides whether it will be."""
+        if self.pending and kind in (b.SET, b.REPLACED):
+            loaded(self, key)
         if kind == b.SET:
             if self.sets > self.next_followed:
                 self.begin(key, size)
@@ -354,22 +398,14 @@ class State:
                 self.followed_hashes.discard(key_hash)
         site, held = 0, None
         if kind == b.REPLACED:
-            site = 0 if self.sites is None else self.sites.here(1)
+            if self.sites is not None:
+                site = self.sites.here(1)
+                if self.origins is not None:
+                    site = built(self, key, site)
             held = key if type(key) in _HELD_AS_IS else hold(key)
+        read = self.reads.pop(key_hash, 0.0) if self.reads else 0.0
         # Beyond the limit too: no more of these can come than lives were begun.
-        self.batch.events.append((kind, self.serial, key_hash, held, size, site, _get_ident()))
-
-    def note_read(self, key: Hashable, hit: bool) -> None:
-        """Hand a sampled read to the batch; ends the sample when it has enough."""
-        left = self.armed
-        if left <= 1:
-            self.disarm()
-        else:
-            self.armed = left - 1
-        key_hash = hash(key)
-        held = key if type(key) in _HELD_AS_IS else hold(key)
-        site = 0 if self.sites is None else self.sites.here(1)
-        self.batch.put((b.READ_HIT if hit else b.READ_MISS, self.serial, key_hash, held, 0, site, _get_ident()))
+        self.batch.events.append((kind, self.serial, key_hash, held, size, site, _get_ident(), _monotonic(), read))
 
     # Frames
 
@@ -403,11 +439,15 @@ class State:
 
     def hide(self) -> None:
         """A thread is inside a compound operation: no set is a plain one, and no read."""
+        self.hide_sets()
+        self.hide_reads()
+
+    def hide_sets(self) -> None:
+        """No set is a plain one, and no delete."""
         if self.resting != WEIGHED:
             self.resting = UP
             if self.setter == 0:
                 self.setter = UP
-        self.hide_reads()
 
     def hide_reads(self) -> None:
         """Take the slots away whose increment is all that a plain read does."""
@@ -424,24 +464,35 @@ class State:
     def show(self) -> None:
         """Make sets and reads plain again, as far as nothing else is up."""
         if not self.busy:
-            if self.resting == UP:
-                self.resting = 0
-            if self.setter == UP:
-                self.setter = 0
+            if not self.armed & SCOPED and not self.pending:
+                if self.resting == UP:
+                    self.resting = 0
+                if self.setter == UP:
+                    self.setter = 0
             if not self.armed:
                 try:
                     self.hits  # noqa: B018  # another thread has put them back, and may have counted since
                 except AttributeError:
                     self.hits = self.misses = 0
 
-    def arm(self, reads: int) -> None:
-        """Sample the next *reads* look-ups, until :meth:`disarm`."""
-        self.armed = reads
-        self.hide_reads()
+    def arm(self, what: int, most: int = 0) -> None:
+        """Look closely from now on.
 
-    def disarm(self) -> None:
-        """Sample no more look-ups."""
-        self.armed = 0
+        Args:
+            what: Why: one of the bits of :mod:`cachescope.core.closeup`.
+            most: Reads to sample until that ends by itself.
+        """
+        if what == SAMPLED:
+            self.quota = most
+        self.armed |= what
+        if what == SCOPED:
+            self.hide()
+        else:
+            self.hide_reads()
+
+    def disarm(self, what: int) -> None:
+        """Look no more for that reason."""
+        self.armed &= ~what
         self.show()
 
     # Life
@@ -455,8 +506,16 @@ class State:
         self._hold(Ledger(self.ledger.sizer, self.ledger.budget))
         self.sites = None
         self.share = 0.0
+        self.origins = None
+        self.armed = 0
+        self.timings_left = 0
+        self.reads, self.pending = {}, {}
         self.followed = set()
         self.followed_hashes = set()
+
+    def hold(self, key: object) -> object:
+        """What the batch may hold of *key*."""
+        return key if type(key) in _HELD_AS_IS else hold(key)
 
 
 def hold(key: object) -> object:

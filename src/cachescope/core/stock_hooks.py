@@ -14,6 +14,7 @@ from types import FunctionType
 from typing import Any
 
 from cachescope.core import batch as b
+from cachescope.core.closeup import TIMING, began, timed
 from cachescope.core.faults import swallow
 from cachescope.core.hooks import Hook, Meet, kind_of_hook
 from cachescope.core.looking import state_of
@@ -30,7 +31,7 @@ from cachescope.core.settling import (
     settle_removal,
 )
 from cachescope.core.splicing import around, with_hits_counted
-from cachescope.core.state import MISSING, UP
+from cachescope.core.state import ATTRIBUTE, MISSING, UP
 
 _LEAVES = frozenset((str, bytes))
 
@@ -39,10 +40,11 @@ _LEAVES = frozenset((str, bytes))
 # object of its own over a copy of this module's globals calls it, which costs two instructions less than a closure.
 original: Any = None
 meet: Any = None
+timed_get: Any = None
 
 
-def _bound(template: Hook, original: Any, meet: Meet) -> Hook:
-    namespace = {**globals(), "original": original, "meet": meet}
+def _bound(template: Hook, original: Any, meet: Meet, **more: Any) -> FunctionType:
+    namespace = {**globals(), "original": original, "meet": meet, **more}
     assert isinstance(template, FunctionType)  # for the types' sake
     return FunctionType(template.__code__, namespace, template.__name__, template.__defaults__)
 
@@ -54,7 +56,22 @@ def _lookup(original: Any, meet: Meet) -> Hook:
     def cold(self: Any, key: Any) -> None:
         count_hit(state_of(self, meet), key)
 
-    return with_hits_counted(original, cold) or _bound(_lookup_template, original, meet)
+    inner = with_hits_counted(original, cold)
+    if inner is None:  # its source isn't to be had: it isn't timed
+        return _bound(_lookup_template, original, meet)
+    return with_hits_counted(original, cold, _timed(b.LOOKUP_HIT, inner)) or inner
+
+
+def _timed(what: int, inner: Any) -> Hook:
+    """What runs instead of a hot hook while operations are timed: the same, with a clock around it where that is wanted."""
+
+    def timed_hook(self: Any, key: Any, *more: Any) -> Any:
+        state = getattr(self, ATTRIBUTE, None)
+        if state is None or not began(state) or state.frame() is not None:
+            return inner(self, key, *more)
+        return timed(state, what, inner, self, key, *more)
+
+    return timed_hook
 
 
 def _lookup_template(self: Any, key: Any) -> Any:
@@ -119,7 +136,7 @@ def _get(original: Any, meet: Meet) -> Hook:
     """
     if hasattr(original, "__wrapped__") or type(original) is not FunctionType:  # another tool's wrapper wants its call
         return _get_wrapped(original, meet)
-    return _bound(_get_template, original, meet)
+    return _bound(_get_template, original, meet, timed_get=_timed(b.LOOKUP_HIT, _bound(_get_inside, original, meet)))
 
 
 @kind_of_hook("get_timed")
@@ -150,6 +167,8 @@ def _get_wrapped(original: Any, meet: Meet) -> Hook:
 
 
 def _get_template(self: Any, key: Any, default: Any = None) -> Any:
+    if TIMING.up:
+        return timed_get(self, key, default)
     if key in self:
         return self[key]
     try:
@@ -159,13 +178,22 @@ def _get_template(self: Any, key: Any, default: Any = None) -> Any:
     return default
 
 
+def _get_inside(self: Any, key: Any, default: Any = None) -> Any:
+    if key in self:
+        return self[key]
+    count_miss(state_of(self, meet), key)
+    return default
+
+
 @kind_of_hook("set")
 def _set(original: Any, meet: Meet) -> Hook:
     """A stock ``__setitem__`` of a cache whose entries are in an exact dict of its own, ``state.data``."""
-    hook = around(original, _set_template, {"original": original, "meet": meet}) or _bound(
-        _set_template, original, meet
-    )
-    set_codes.add(hook.__code__)
+    given = {"original": original, "meet": meet}
+    inner = around(original, _set_template, given)
+    hook = None if inner is None else around(original, _set_template, given, _timed(b.SET_TIME, inner))
+    if hook is None:
+        hook = inner = _bound(_set_template, original, meet)
+    set_codes.update(made.__code__ for made in (hook, inner) if made is not None)
     return hook
 
 
@@ -208,9 +236,11 @@ def _set_template(self: Any, key: Any, value: Any) -> Any:
 @kind_of_hook("delete")
 def _delete(original: Any, meet: Meet) -> Hook:
     """A stock ``__delitem__`` of a cache whose entries are in an exact dict of its own, ``state.data``."""
-    return around(original, _delete_template, {"original": original, "meet": meet}) or _bound(
-        _delete_template, original, meet
-    )
+    given = {"original": original, "meet": meet}
+    inner = around(original, _delete_template, given)
+    if inner is None:
+        return _bound(_delete_template, original, meet)
+    return around(original, _delete_template, given, _timed(b.DELETE_TIME, inner)) or inner
 
 
 def _delete_template(self: Any, key: Any) -> Any:

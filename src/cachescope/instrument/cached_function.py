@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Coroutine, Hashable, MutableMapping
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, Self, TypeVar, cast, overload
 
-from cachescope.instrument.memo import CacheInfo, Memo
+from cachescope.instrument.memo import CacheInfo, Loading, Memo
 from cachescope.instrument.shared_load import Load, Mark, computing, running_loop
 
 P = ParamSpec("P")
@@ -41,7 +41,8 @@ class CachedFunction(Memo, Generic[P, R]):
             else:
                 self._hits += 1
                 return cast("R", value)
-        value = self._function(*args, **kwargs)
+        with slot.loading(key):
+            value = self._function(*args, **kwargs)
         self._store(slot, key, value, epoch)
         return cast("R", value)
 
@@ -77,13 +78,14 @@ class AsyncCachedFunction(Memo, Generic[P, R]):
         loop = running_loop()
         load = slot.pending.get((id(loop), key)) if loop is not None else None
         if loop is None or (load is not None and load.mark in computing.get()):
-            value = await self._function(*args, **kwargs)
+            with slot.loading(key):
+                value = await self._function(*args, **kwargs)
             self._store(slot, key, value, epoch)
             return cast("R", value)
         token = (id(loop), key)
         if load is None:
             mark = Mark()
-            load = Load(mark, loop.create_task(self._compute(mark, args, kwargs)))
+            load = Load(mark, loop.create_task(self._compute(mark, slot.loading(key), args, kwargs)))
             slot.pending[token] = load
         try:
             value = await load.result()
@@ -95,10 +97,11 @@ class AsyncCachedFunction(Memo, Generic[P, R]):
             if not load.wanted and slot.pending.get(token) is load:
                 del slot.pending[token]
 
-    async def _compute(self, mark: Mark, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    async def _compute(self, mark: Mark, load: Loading, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         computing.set((*(one for one in computing.get() if one.live), mark))
         try:
-            return await self._function(*args, **kwargs)
+            with load:
+                return await self._function(*args, **kwargs)
         finally:
             mark.live = False
 

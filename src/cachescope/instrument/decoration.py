@@ -60,7 +60,7 @@ class Options(NamedTuple):
 
 def _process_life() -> tuple[str, bool] | None:
     """Which start of the process's profiler is the newest, and whether it runs; None before the first."""
-    profiler = getattr(sys.modules.get("cachescope.profiler"), "_process_profiler", None)
+    profiler = getattr(sys.modules.get("cachescope.profiler.process"), "_process_profiler", None)
     return None if profiler is None else (profiler.registry.uid, profiler.running)
 
 

@@ -24,9 +24,11 @@ import threading
 import weakref
 from collections.abc import Callable, Hashable, MutableMapping
 from contextlib import AbstractContextManager, nullcontext
+from time import perf_counter_ns
 from types import AsyncGeneratorType, CoroutineType, GeneratorType, MethodType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
 
+from cachescope.core.closeup import load_took
 from cachescope.core.faults import swallow
 from cachescope.core.registry import CacheRegistry
 from cachescope.instrument import decoration
@@ -65,6 +67,32 @@ class _Slot:
         self.home = _NOWHERE
         self.epoch = 0
         self.pending: dict[tuple[int, Hashable], Load] = {}
+
+    def loading(self, key: Hashable) -> Loading:
+        """What times the load of a key."""
+        return Loading(self, key)
+
+
+class Loading:
+    """Times one load: a context manager around it. Never raises."""
+
+    __slots__ = ("_began", "_key", "_slot")
+
+    def __init__(self, slot: _Slot, key: Hashable) -> None:
+        self._slot, self._key = slot, key
+        self._began = 0
+
+    def __enter__(self) -> None:
+        self._began = perf_counter_ns()
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
+        took_ns = perf_counter_ns() - self._began
+        try:
+            state = state_on(self._slot.cache)
+            if state is not None and state.record is not None:
+                load_took(state, self._key, took_ns, kind is not None)
+        except Exception as fault:
+            swallow("load", fault)
 
 
 class _Held:

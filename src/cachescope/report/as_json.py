@@ -21,11 +21,23 @@ def report_to_json(report: Report, *, indent: int | None = 2) -> str:
     - ``processes``: one object for each :class:`~cachescope.core.results.ProcessInfo`;
     - ``caches``: one for each :class:`~cachescope.core.results.MemoryProfile`, largest first, with ``hit_ratio`` and
       the rates; in it ``hotspots``, ``events``, ``value_types``;
-    - ``patterns``, ``sites``: one for each :class:`~cachescope.core.results.MemoryHotspot`;
+    - ``patterns``, ``sites``, ``keys``, ``origins``: one for each :class:`~cachescope.core.results.MemoryHotspot`, by
+      kind of key, by the line that set, by key, and by the line that built the values;
+    - ``allocation_patterns``: one for each :class:`~cachescope.core.results.AllocationPatterns`, in it ``events``,
+      ``entry_bytes``, ``lifetimes``, ``by_pattern``, ``by_thread``, ``by_task``;
+    - ``performance``: one for each :class:`~cachescope.core.results.PerformanceMetrics`, in it ``operations``;
+    - ``operations``: one for each :class:`~cachescope.core.results.OperationSummary`; in it, ``errors`` are pairs of a
+      type's name and a count;
+    - ``trends``: one for each :class:`~cachescope.core.results.MemoryTrend`; a ``cache_name`` of null is the process,
+      ``verdict`` one of the words of :class:`~cachescope.core.results.TrendVerdict`;
+    - ``snapshots``: the newest :class:`~cachescope.core.results.MemorySnapshot` of each process;
+    - ``pressure``: one for each time that a limit was neared, ``metadata`` with ``scope``, ``level``, ``used_bytes``,
+      ``limit_bytes``;
     - ``notes``: strings.
 
-    Sizes are bytes, ratios lie between 0 and 1. What is unknown, infinite or not a number is ``null``, since JSON
-    has no other word for it.
+    A distribution (``entry_bytes``, ``age_seconds``, ``seconds``...) has its quantiles ``p50`` to ``p999``, their
+    ``relative_error`` and a ``histogram``. Sizes are bytes, ratios lie between 0 and 1. What is unknown, infinite or
+    not a number is ``null``, since JSON has no other word for it.
 
     Args:
         report: What is known.

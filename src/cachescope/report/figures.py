@@ -87,7 +87,7 @@ def share(value: float | None) -> str:
     >>> share(0.514), share(0.001), share(0), share(1)
     ('51 %', '<1 %', '0 %', '100 %')
     """
-    if value is None or not math.isfinite(value):
+    if value is None or not math.isfinite(value * 100):
         return UNKNOWN
     if 0 < value < 0.005:
         return "<1 %"
@@ -143,6 +143,96 @@ def duration(seconds: float | None) -> str:
             rest = whole % size // smaller
             return f"{whole // size:,} {name}" + (f" {rest} {smaller_name}" if rest else "")
     return f"{whole} s"  # pragma: no cover - 59.95 s and more are at least one minute
+
+
+def short_time(seconds: float | None, micro: str = "µs") -> str:
+    """A length of time that may be very short, three digits below a minute.
+
+    >>> short_time(4.1e-07), short_time(0.0000123), short_time(0.0421), short_time(3.2), short_time(724)
+    ('410 ns', '12.3 µs', '42.1 ms', '3.20 s', '12 min 4 s')
+    """
+    if seconds is None or not math.isfinite(seconds):
+        return UNKNOWN
+    if seconds <= 0:
+        return "0 s"
+    for scale, name in ((1e9, "ns"), (1e6, micro), (1e3, "ms")):
+        if seconds * scale < 999.5:
+            return f"{_three_digits(seconds * scale)} {name}" if seconds * scale >= 0.9995 else f"<1 {name}"
+    return f"{_three_digits(seconds)} s" if seconds < 59.95 else duration(seconds)
+
+
+def rough_duration(seconds: float | None) -> str:
+    """A length of time in its largest unit, two digits, for what is an estimate anyway.
+
+    >>> (
+    ...     rough_duration(0.0421),
+    ...     rough_duration(16.8),
+    ...     rough_duration(516),
+    ...     rough_duration(12_400),
+    ...     rough_duration(190_000),
+    ... )
+    ('42 ms', '17 s', '8.6 min', '3.4 h', '2.2 d')
+    """
+    if seconds is None or not math.isfinite(seconds):
+        return UNKNOWN
+    seconds = max(seconds, 0.0)
+    if seconds < 0.9995:
+        return f"{seconds * 1_000:.0f} ms"
+    for size, name in ((_DAY, "d"), (_HOUR, "h"), (_MINUTE, "min"), (1, "s")):
+        number = seconds / size
+        if number >= 0.995 or size == 1:
+            return f"{number:.1f} {name}" if number < 9.95 else f"{number:,.0f} {name}"
+    return UNKNOWN  # pragma: no cover - a second is the smallest unit
+
+
+def slope_unit(bytes_per_s: float) -> tuple[int, str]:
+    """The unit of time, in seconds and by name, in which a slope is easily read: at least 64 KiB, if not by the day."""
+    for seconds, name in ((_MINUTE, "min"), (_HOUR, "h")):
+        if abs(bytes_per_s) * seconds >= 1 << 16:
+            return seconds, name
+    return _DAY, "d"
+
+
+def slope(bytes_per_s: float | None) -> str:
+    """A slope by the minute, the hour or the day.
+
+    >>> slope(910_000), slope(-120), slope(0.5), slope(None)
+    ('+52.1 MiB/min', '-422 KiB/h', '+42.2 KiB/d', '-')
+    """
+    if bytes_per_s is None or not math.isfinite(bytes_per_s):
+        return UNKNOWN
+    seconds, name = slope_unit(bytes_per_s)
+    return f"{signed_byte_size(bytes_per_s * seconds)}/{name}"
+
+
+def slope_interval(low: float | None, high: float | None, slope_bytes_per_s: float | None) -> str:
+    """The ends of a slope's interval, by the same unit of time as the slope itself; empty where they are not known.
+
+    >>> slope_interval(880_000, 940_000, 910_000)
+    '+50.4 to +53.8 MiB'
+    """
+    if low is None or high is None or slope_bytes_per_s is None:
+        return ""
+    if not (math.isfinite(low) and math.isfinite(high) and math.isfinite(slope_bytes_per_s)):
+        return ""
+    seconds, _ = slope_unit(slope_bytes_per_s)
+    first, last = signed_byte_size(low * seconds), signed_byte_size(high * seconds)
+    number, _, unit = first.partition(" ")
+    return f"{number} to {last}" if last.endswith(f" {unit}") else f"{first} to {last}"
+
+
+def uncertain_share(value: float | None, std_error: float, plus_minus: str = "±") -> str:
+    """A part of a whole with one standard error, both in percentage points.
+
+    >>> uncertain_share(0.624, 0.02), uncertain_share(0.624, 0.0012), uncertain_share(0.624, 0)
+    ('62 ±2 %', '62.4 ±0.1 %', '62 %')
+    """
+    if value is None or not math.isfinite(value * 100):
+        return UNKNOWN
+    if not math.isfinite(std_error * 100) or std_error <= 0:
+        return share(value)
+    digits = 0 if std_error >= 0.005 else 1
+    return f"{value * 100:.{digits}f} {plus_minus}{max(std_error * 100, 0.1):.{digits}f} %"
 
 
 def spread(value: float | None, std_error: float | None, plus_minus: str = "±") -> str:

@@ -7,16 +7,16 @@ program gets no findings at all.
 
 from __future__ import annotations
 
-import enum
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from cachescope.core.results import MemoryProfile, Report
-from cachescope.report import figures
+from cachescope.report import analysis_rules, figures
+from cachescope.report.analysis_rules import MIN_BYTES
+from cachescope.report.finding import Finding, FindingKind
 
-MIN_BYTES = 1 << 20
-"""Below 1 MiB nobody's memory is at stake; findings about size keep quiet."""
+__all__ = ["Finding", "FindingKind", "findings", "fullness", "limit_of"]
+
 MIN_SETS = 100
 """A cache that took fewer entries than this has not shown yet how it behaves."""
 MIN_LOOKUPS = 300
@@ -43,34 +43,7 @@ OVERHEAD = 0.5
 """More bytes for containers and padding than for keys and values."""
 MANY_INSTANCES = 100
 """So many objects from one line of code are made for each request or object, not once."""
-
-
-class FindingKind(enum.Enum):
-    """What was found; the order is that of urgency."""
-
-    UNBOUNDED = "unbounded"
-    INSTANCES_KEPT = "instances-kept"
-    EARNS_NOTHING = "earns-nothing"
-    THRASHES = "thrashes"
-    LIMIT_FAR = "limit-far"
-    HELD_UNUSED = "held-unused"
-    OVERHEAD = "overhead"
-    HOLDS_MOST = "holds-most"
-
-
 _URGENCY = {kind: place for place, kind in enumerate(FindingKind)}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One thing worth acting on."""
-
-    cache_name: str
-    kind: FindingKind
-    sentence: str
-    """What it looks like, without the cache's name."""
-    evidence: str
-    """The figures that say so."""
 
 
 def findings(report: Report) -> tuple[Finding, ...]:
@@ -78,11 +51,12 @@ def findings(report: Report) -> tuple[Finding, ...]:
 
     Empty when nothing is worth saying. Several findings about one cache stay separate.
     """
-    found = [
-        (_URGENCY[finding.kind], -cache.current_memory_bytes, place, finding)
-        for place, cache in enumerate(report.caches)
-        for finding in _of_cache(cache, report)
-    ]
+    process = list(analysis_rules.of_process(report))
+    found = [(_URGENCY[finding.kind], -math.inf, 0, finding) for finding in process]
+    for place, cache in enumerate(report.caches):
+        own = list(_of_cache(cache, report))
+        own += analysis_rules.of_cache(cache, report, {finding.kind for finding in own})
+        found += [(_URGENCY[finding.kind], -float(cache.current_memory_bytes), place, finding) for finding in own]
     return tuple(finding for *_, finding in sorted(found, key=lambda item: item[:3]))
 
 
@@ -183,6 +157,7 @@ def _never_loses_an_entry(cache: MemoryProfile, report: Report) -> bool:
         and cache.total_allocations >= MIN_SETS
         and cache.current_entries >= KEPT * cache.total_allocations
         and _grew_lately(cache, report)
+        and not analysis_rules.no_longer_grows(cache, report)
     )
 
 

@@ -17,7 +17,7 @@ from cachescope.report.view import View
 NOTES_SHOWN = 6
 ITEM_LINES = 8
 """What takes more lines than this is no note but a dump."""
-_LABELS = ("cost", "estimates", "dropped", "faults", "ended badly", "note")
+_LABELS = ("collected", "cost", "tracing", "estimates", "dropped", "faults", "ended badly", "note")
 _LABEL_WIDTH = max(map(len, _LABELS))
 
 
@@ -28,7 +28,11 @@ def cost_and_doubts(view: View, only: MemoryProfile | None = None) -> Iterator[T
     processes = report.processes
     yield from view.heading("What did this cost, what may be wrong?")
     if processes:
+        collected = dict.fromkeys(view.safe(what) for process in processes for what in process.collects)
+        if collected:
+            yield from _item(view, "collected", "; ".join(collected))
         yield from _item(view, "cost", _cost(processes))
+        yield from _tracing(view, processes)
     yield from _item(view, "estimates", _estimates(view, considered))
     dropped = sum(process.dropped_events for process in processes)
     if dropped:
@@ -67,18 +71,43 @@ def _cost(processes: tuple[ProcessInfo, ...]) -> str:
     )
 
 
+def _tracing(view: View, processes: tuple[ProcessInfo, ...]) -> Iterator[Text]:
+    """What tracemalloc costs: its own figures for memory, its known price for time."""
+    traced = [process.tracemalloc_bytes for process in processes if process.tracemalloc_bytes is not None]
+    if traced:
+        memory = figures.byte_size(sum(traced))
+        text = f"tracemalloc was on: {memory} of memory, and about twice the CPU for each allocation of Python's"
+        yield from _item(view, "tracing", text, "yellow")
+
+
 def _estimates(view: View, caches: tuple[MemoryProfile, ...]) -> str:
     sign = view.glyphs.plus_minus
     unsure = any(_has_error(cache) for cache in caches)
     sampled = [cache for cache in caches if cache.sampling_rate < 1]
     if not unsure and not sampled:
-        return "none: all figures are exact" + (", but hits by kind of key are sampled" if view.report.patterns else "")
+        sampled_all_the_same = _sampled(view)
+        but = f", but {'; '.join(sampled_all_the_same)}" if sampled_all_the_same else ""
+        return f"none: all figures are exact{but}"
     parts = [f"{sign} is one standard error; figures without it are exact"] if unsure else []
     if sampled:
         named = [f"{view.name(cache.cache_name)} ({figures.ratio(cache.sampling_rate)})" for cache in sampled]
         shown = len(named) if view.verbose else 2
         parts.append(f"by kind of key and by line from a sample of the keys: {several(named, shown)}")
-    return "; ".join(parts)
+    return "; ".join(parts + _sampled(view)[1:])
+
+
+def _sampled(view: View) -> list[str]:
+    """What is taken on a sample even where bytes and counts are exact."""
+    report = view.report
+    parts = ["hits by kind of key are sampled"] if report.patterns else []
+    if any(one.sampled for row in report.performance for one in row.operations):
+        parts.append("times are taken on a sample")
+    watched = [row.watched_ratio for row in report.allocation_patterns if row.watched_ratio < 1]
+    if watched:
+        parts.append(
+            f"whether entries are read was watched for part of the time (at least {figures.share(min(watched))})"
+        )
+    return parts
 
 
 def _has_error(cache: MemoryProfile) -> bool:

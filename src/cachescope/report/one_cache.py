@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from typing import Protocol, TypeVar
 
 from rich.text import Text
 
 from cachescope.core.errors import UnknownCacheError
 from cachescope.core.results import MemoryHotspot, MemoryProfile, Report
-from cachescope.report import figures, overview
+from cachescope.report import figures, growth, hotspots, lives, overview, pressure, speed
 from cachescope.report.findings import limit_of
 from cachescope.report.table import Column, Table
 from cachescope.report.text import shorten, wrap_parts
@@ -32,7 +33,7 @@ def find(report: Report, name: str) -> MemoryProfile:
 
 
 def only(report: Report, name: str) -> Report:
-    """The same report without all other caches, for those who read it as JSON.
+    """The same report without all other caches, for those who read it as JSON; the process's own memory stays.
 
     Raises:
         UnknownCacheError: There is no such cache.
@@ -40,16 +41,41 @@ def only(report: Report, name: str) -> Report:
     return dataclasses.replace(
         report,
         caches=(find(report, name),),
-        patterns=tuple(row for row in report.patterns if row.cache_name == name),
-        sites=tuple(row for row in report.sites if row.cache_name == name),
+        patterns=_of(report.patterns, name),
+        sites=_of(report.sites, name),
+        keys=_of(report.keys, name),
+        origins=_of(report.origins, name),
+        allocation_patterns=_of(report.allocation_patterns, name),
+        performance=_of(report.performance, name),
+        operations=_of(report.operations, name),
+        trends=tuple(row for row in report.trends if row.cache_name in {None, name}),
+        snapshots=tuple(
+            dataclasses.replace(one, caches=tuple(use for use in one.caches if use.cache_name == name))
+            for one in report.snapshots
+        ),
+        pressure=tuple(
+            event
+            for event in report.pressure
+            if event.cache_name == name or (event.metadata or {}).get("scope") != pressure.CACHE
+        ),
     )
+
+
+class _Named(Protocol):
+    @property
+    def cache_name(self) -> str: ...
+
+
+_Row = TypeVar("_Row", bound=_Named)
+
+
+def _of(rows: tuple[_Row, ...], name: str) -> tuple[_Row, ...]:
+    return tuple(row for row in rows if row.cache_name == name)
 
 
 def hotspots_of(report: Report, cache: MemoryProfile) -> tuple[tuple[MemoryHotspot, ...], tuple[MemoryHotspot, ...]]:
     """The cache's kinds of keys and its lines of code: of the whole report, or else the cache's own list."""
-    name = cache.cache_name
-    patterns = tuple(row for row in report.patterns if row.cache_name == name)
-    sites = tuple(row for row in report.sites if row.cache_name == name)
+    patterns, sites = _of(report.patterns, cache.cache_name), _of(report.sites, cache.cache_name)
     own_patterns = tuple(row for row in cache.hotspots if row.key_pattern is not None)
     own_sites = tuple(row for row in cache.hotspots if row.key_pattern is None)
     return patterns or own_patterns, sites or own_sites
@@ -61,12 +87,19 @@ def sections(view: View, cache: MemoryProfile) -> Iterator[Text]:
     yield from _who(view, cache)
     yield from overview.stands_out(view, cache.cache_name)
     yield from _bytes(view, cache)
+    yield from growth.of_cache(view, cache)
     yield from _worth(view, cache)
+    yield from lives.of_cache(view, cache)
+    yield from speed.of_cache(view, cache)
     yield from _flow(view, cache)
     yield from _value_types(view, cache)
     whole = cache.current_memory_bytes
-    yield from overview.patterns(view, patterns, whole, alone=True)
-    yield from overview.sites(view, sites, whole, alone=True, stacks=True)
+    yield from hotspots.patterns(view, patterns, whole, alone=True)
+    yield from hotspots.hot_keys(view, _of(view.report.keys, cache.cache_name), alone=True)
+    yield from hotspots.sites(view, sites, whole, alone=True, stacks=True)
+    yield from hotspots.origins(view, _of(view.report.origins, cache.cache_name), whole, alone=True, stacks=True)
+    yield from speed.operations(view, cache)
+    yield from pressure.ran_short(view, pressure.of_cache(view.report.pressure, cache.cache_name))
     yield from _events(view, cache)
     if cache.notes:
         yield from view.heading("What could not be seen?")
@@ -92,6 +125,9 @@ def _bytes(view: View, cache: MemoryProfile) -> Iterator[Text]:
     total = view.report.total_bytes
     sign = figures.spread(cache.current_memory_bytes, cache.current_memory_bytes_std_error, view.glyphs.plus_minus)
     share = f"{figures.share(cache.current_memory_bytes / total)} of all caches" if total > 0 else ""
+    resident = sum(process.rss_bytes for process in view.report.processes)
+    if share and total <= resident:
+        share += f", {figures.share(cache.current_memory_bytes / resident)} of resident memory"
     entries = figures.count(cache.current_entries)
     of = "" if cache.own_size is not None else " of " + figures.count(limit) if limit is not None else ", no maximum"
     rows = [
@@ -116,17 +152,17 @@ def _worth(view: View, cache: MemoryProfile) -> Iterator[Text]:
     yield from view.heading("Is it worth it?")
     lookups = cache.hits + cache.misses
     each = figures.per(cache.current_memory_bytes, cache.hits)
+    meaning = "of its bytes over time lay between an entry's set and its last hit"
+    in_use = [("bytes in use", figures.ratio(cache.memory_efficiency_ratio), meaning)]
+    if _of(view.report.allocation_patterns, cache.cache_name):
+        in_use = []  # said below, with its error
     yield from view.pairs(
         [
             ("hit ratio", figures.ratio(cache.hit_ratio) if lookups else "none yet", "of lookups" if lookups else ""),
             ("hits", figures.count(cache.hits), _rate(cache.hits, cache)),
             ("misses", figures.count(cache.misses), _rate(cache.misses, cache)),
             ("bytes a hit", figures.byte_size(each), "live bytes for each hit so far"),
-            (
-                "bytes in use",
-                figures.ratio(cache.memory_efficiency_ratio),
-                "of its bytes over time lay between an entry's set and its last hit",
-            ),
+            *in_use,
         ]
     )
 

@@ -1,30 +1,25 @@
-"""The sections about all caches: what was profiled, what stands out, and the three tables."""
+"""The sections about all caches: what was profiled, what stands out, and which cache holds the memory."""
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Sequence
 
 from rich.cells import cell_len
 from rich.text import Text
 
-from cachescope.core.results import MemoryHotspot, MemoryProfile
+from cachescope.core.results import MemoryProfile
 from cachescope.report import figures
 from cachescope.report.findings import Finding, FindingKind, findings, limit_of
-from cachescope.report.table import Column, Table, worded
+from cachescope.report.table import Column, Table
 from cachescope.report.text import shorten
-from cachescope.report.view import STACKS_SHOWN, View
+from cachescope.report.view import View
 
 CACHES_WITH_FINDINGS = 5
 """More than a handful of things to do is nothing to do."""
 HIGHER_PEAK = 1.1
 """Where room is short, a peak within a tenth of what is held now says nothing new."""
-_CALM = {FindingKind.HOLDS_MOST, FindingKind.OVERHEAD, FindingKind.LIMIT_FAR}
-SEVERAL = "(several)"
-_SITE = re.compile(r"(.+:\d+) (.+)", re.DOTALL)
-_LIBRARY_MARKS = ("site-packages", "dist-packages", "<frozen ", "lib/python", "lib\\python", "<string>")
-"""Parts of a file's path that show that it is not the application's own."""
+_CALM = {FindingKind.HOLDS_MOST, FindingKind.OVERHEAD, FindingKind.LIMIT_FAR, FindingKind.NEVER_READ}
 
 
 def headline(view: View) -> Iterator[Text]:
@@ -80,23 +75,24 @@ def nothing_seen(view: View) -> Iterator[Text]:
 
 def stands_out(view: View, only: str | None = None) -> Iterator[Text]:
     """The findings, gathered by cache; nothing at all when there are none."""
-    by_cache: dict[str, list[Finding]] = {}
+    gathered: dict[tuple[bool, str], list[Finding]] = {}
     for finding in findings(view.report):
-        if only is None or finding.cache_name == only:
-            by_cache.setdefault(finding.cache_name, []).append(finding)
-    if not by_cache:
+        if only is None or (finding.cache_name == only and not finding.of_process):
+            gathered.setdefault((finding.of_process, finding.cache_name), []).append(finding)
+    if not gathered:
         return
     yield from view.heading("What stands out?")
-    shown = len(by_cache) if view.verbose else CACHES_WITH_FINDINGS
-    for name, found in list(by_cache.items())[:shown]:
+    shown = len(gathered) if view.verbose else CACHES_WITH_FINDINGS
+    for (of_process, name), found in list(gathered.items())[:shown]:
         calm = all(finding.kind in _CALM for finding in found)
         line = Text("  ").append(view.glyphs.bullet, "yellow" if calm else "red").append(" ")
-        yield line.append(shorten(view.name(name), view.width - 4, view.glyphs.ellipsis), "bold")
+        label = "the process as a whole" if of_process else view.name(name)
+        yield line.append(shorten(label, view.width - 4, view.glyphs.ellipsis), "bold")
         for finding in found:
-            yield from view.prose(finding.sentence, 4)
-            yield from view.prose(finding.evidence, 6, "dim")
-    if len(by_cache) > shown:
-        yield Text(f"  and {figures.plural(len(by_cache) - shown, 'more cache')} with findings", "dim")
+            yield from view.prose(view.safe(finding.sentence), 4)
+            yield from view.prose(view.safe(finding.evidence), 6, "dim")
+    if len(gathered) > shown:
+        yield Text(f"  and {figures.plural(len(gathered) - shown, 'more cache')} with findings", "dim")
 
 
 def caches(view: View) -> Iterator[Text]:
@@ -131,7 +127,7 @@ def caches(view: View) -> Iterator[Text]:
         notes=[_about(cache) for cache in rows],
     )
     yield from table.lines(view.width, view.glyphs)
-    yield from _others(len(others), sum(cache.current_memory_bytes for cache in others), "cache")
+    yield from left_out(len(others), sum(cache.current_memory_bytes for cache in others), "cache")
 
 
 def _maximum(cache: MemoryProfile) -> str:
@@ -166,97 +162,8 @@ def instances(cache: MemoryProfile) -> str:
     return f"{figures.count(cache.instances)} of {figures.plural(cache.instances_total, 'object')} live"
 
 
-def patterns(view: View, hotspots: tuple[MemoryHotspot, ...], whole: float, *, alone: bool = False) -> Iterator[Text]:
-    """Which kind of key?
-
-    Args:
-        view: How to look at it.
-        hotspots: By pattern.
-        whole: The bytes that shares are of.
-        alone: All are of one cache, which is not named again.
-    """
-    if hotspots:
-        yield from view.heading("Which kind of key?")
-        yield from _hotspots(view, hotspots, whole, alone=alone, by_site=False, stacks=0)
-
-
-def sites(
-    view: View, hotspots: tuple[MemoryHotspot, ...], whole: float, *, alone: bool = False, stacks: bool = False
-) -> Iterator[Text]:
-    """Which line of code? With the stack below the first few when *stacks* is set."""
-    if hotspots:
-        yield from view.heading("Which line of code?")
-        shown = STACKS_SHOWN if stacks else 0
-        yield from _hotspots(view, hotspots, whole, alone=alone, by_site=True, stacks=shown)
-
-
-def _each(row: MemoryHotspot) -> float:
-    """Bytes of an entry: of those held now, or of those set when none is."""
-    return row.live_bytes / row.live_entries if row.live_entries else row.average_size_bytes
-
-
-def _hotspots(
-    view: View, hotspots: tuple[MemoryHotspot, ...], whole: float, *, alone: bool, by_site: bool, stacks: int
-) -> Iterator[Text]:
-    ordered = view.ordered_hotspots(hotspots)
-    rows, others = ordered[: view.top], ordered[view.top :]
-    of_caches = [] if alone else [view.name(row.cache_name) for row in rows]
-    live = [row.live_bytes for row in rows]
-    errors = [row.live_bytes_std_error for row in rows]
-    columns = [
-        *view.live_columns(live, errors, whole),
-        view.figure("Entries", [figures.count(row.live_entries) for row in rows], 4, "{} entries"),
-        view.figure("Each", [figures.byte_size(_each(row)) for row in rows], 6, "{} each"),
-        view.figure("Hits", [figures.ratio(row.hit_ratio) for row in rows], 1, "{} hits"),
-        view.figure("Sets", [figures.count(row.allocation_count) for row in rows], 8, "{} sets"),
-        view.figure("Sets/s", [figures.rate(row.allocation_rate) for row in rows], 7, "{}/s"),
-    ]
-    if of_caches:
-        columns.insert(0, Column(heading="Cache", cells=of_caches, rank=9, left=True, below=worded("in {}", of_caches)))
-    if by_site:
-        parts = [_line_and_function(row.site) for row in rows]
-        lines = [view.safe(line) for line, _ in parts]
-        functions = [view.safe(function) if function else "" for _, function in parts]
-        columns.insert(0, Column(heading="Function", cells=functions, rank=6, left=True, below=functions))
-        names = Column(heading="Line", cells=lines, left=True)
-        notes = [[f"keys {view.safe(row.key_pattern)}"] if row.key_pattern else [] for row in rows]
-    else:
-        names = Column(heading="Keys", cells=[view.safe(row.key_pattern or SEVERAL) for row in rows], left=True)
-        notes = []
-    table = Table(
-        names=names,
-        columns=columns,
-        notes=notes,
-        blocks=[stack_lines(view, row) if place < stacks else [] for place, row in enumerate(rows)],
-    )
-    yield from table.lines(view.width, view.glyphs)
-    noun = "line" if by_site else "kind"
-    yield from _others(len(others), sum(row.live_bytes for row in others), noun)
-
-
-def _line_and_function(site: str | None) -> tuple[str, str]:
-    """Take ``shop/users.py:14 load_user`` apart, so that the line's number is never lost to shortening."""
-    match = _SITE.fullmatch(site or SEVERAL)
-    return (match[1], match[2]) if match else (site or SEVERAL, "")
-
-
-def stack_lines(view: View, hotspot: MemoryHotspot) -> list[str]:
-    """The stack of a hotspot: the application's frames first, the libraries' counted, or shown when verbose."""
-    own = [frame for frame in hotspot.stack_trace if not _is_library(frame)]
-    libraries = [frame for frame in hotspot.stack_trace if _is_library(frame)]
-    lines = [f"  {view.safe(frame)}" for frame in own]
-    if libraries and (view.verbose or not own):
-        lines += [f"  {view.safe(frame)}" for frame in libraries]
-    elif libraries:
-        lines.append(f"  [{figures.plural(len(libraries), 'library frame')} hidden]")
-    return lines
-
-
-def _is_library(frame: str) -> bool:
-    return any(mark in frame for mark in _LIBRARY_MARKS)
-
-
-def _others(number: int, size: int, noun: str) -> Iterator[Text]:
+def left_out(number: int, size: int, noun: str) -> Iterator[Text]:
+    """How many rows a table has left out, and their bytes."""
     if number:
         yield Text(f"  and {figures.plural(number, f'more {noun}')}, {figures.byte_size(size)} together", "dim")
 

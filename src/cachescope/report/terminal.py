@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.text import Text
 
 from cachescope.core.results import Report
-from cachescope.report import footer, one_cache, overview
+from cachescope.report import footer, growth, hotspots, lives, memory, one_cache, overview, pressure, speed
 from cachescope.report.text import glyphs_for
 from cachescope.report.view import SORT_KEYS, View
 
@@ -102,13 +102,27 @@ def _lines(view: View, name: str | None) -> Iterator[Text]:
     if report.caches:
         yield from overview.stands_out(view)
         yield from overview.caches(view)
-        alone = len(report.caches) == 1
-        yield from overview.patterns(view, report.patterns, report.total_bytes, alone=alone)
-        yield from overview.sites(view, report.sites, report.total_bytes, alone=alone, stacks=view.verbose)
+        yield from _hotspots(view)
+        yield from growth.is_growing(view)
+        yield from hotspots.hot_keys(view, report.keys, alone=len(report.caches) == 1)
+        yield from lives.how_long(view)
+        yield from speed.how_fast(view)
+        yield from speed.operations(view)
     else:
         yield from overview.nothing_seen(view)
+        yield from growth.is_growing(view)
+    yield from memory.what_else(view)
+    yield from pressure.ran_short(view, report.pressure)
     if report.caches or report.processes or report.notes:
         yield from footer.cost_and_doubts(view)
+
+
+def _hotspots(view: View) -> Iterator[Text]:
+    report = view.report
+    whole, alone = report.total_bytes, len(report.caches) == 1
+    yield from hotspots.patterns(view, report.patterns, whole, alone=alone)
+    yield from hotspots.sites(view, report.sites, whole, alone=alone, stacks=view.verbose)
+    yield from hotspots.origins(view, report.origins, whole, alone=alone, stacks=view.verbose)
 
 
 def _console(file: IO[str], width: int | None, color: bool | None) -> Console:

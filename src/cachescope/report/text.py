@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from rich.cells import cell_len
 
-_BREAK = re.compile(r" (?!(?:%|±|\+/-|(?:B|[KMGTPE]iB|ms|s|min|h|d)(?!\w)))")
+_BREAK = re.compile(r" (?!(?:%|±|\+/-|(?:B|[KMGTPE]iB|ns|µs|us|ms|s|min|h|d)(?!\w)))")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,16 +24,20 @@ class Glyphs:
     plus_minus: str
     bar: tuple[str, ...]
     """From an eighth of a cell to a full one; a single sign rounds to whole cells."""
+    micro: str
+    """The unit of a millionth of a second."""
 
 
-UNICODE = Glyphs("…", " · ", "●", "±", ("▏", "▎", "▍", "▌", "▋", "▊", "▉", "█"))
-ASCII = Glyphs("..", " | ", "*", "+/-", ("#",))
+UNICODE = Glyphs("…", " · ", "●", "±", ("▏", "▎", "▍", "▌", "▋", "▊", "▉", "█"), "µs")
+ASCII = Glyphs("..", " | ", "*", "+/-", ("#",), "us")
 
 
 def glyphs_for(encoding: str) -> Glyphs:
     """The signs that *encoding* can express: all of them, or plain ASCII."""
     try:
-        "".join((UNICODE.ellipsis, UNICODE.dot, UNICODE.bullet, UNICODE.plus_minus, *UNICODE.bar)).encode(encoding)
+        "".join(
+            (UNICODE.ellipsis, UNICODE.dot, UNICODE.bullet, UNICODE.plus_minus, UNICODE.micro, *UNICODE.bar)
+        ).encode(encoding)
     except (UnicodeError, LookupError):
         return ASCII
     return UNICODE

@@ -12,7 +12,7 @@ from rich.text import Text
 from cachescope.core.results import MemoryHotspot, MemoryProfile, Report
 from cachescope.report import figures
 from cachescope.report.table import Column, worded
-from cachescope.report.text import Glyphs, bar, pad, printable, wrap
+from cachescope.report.text import Glyphs, bar, pad, printable, wrap, wrap_parts
 
 BAR_WIDTH = 6
 STACKS_SHOWN = 3
@@ -56,6 +56,33 @@ class View:
     sort: str = "bytes"
     verbose: bool = False
 
+    @property
+    def few(self) -> int:
+        """Rows of the tables that answer questions further down: half of the first ones', all when verbose."""
+        return self.top if self.verbose else max(self.top // 2, 1)
+
+    def time(self, seconds: float | None) -> str:
+        """A length of time that may be very short."""
+        return figures.short_time(seconds, self.glyphs.micro)
+
+    def before_end(self, moment: float) -> str:
+        """How long before the report's end something was."""
+        return f"{figures.duration(max(self.report.end_time - moment, 0.0))} before the end"
+
+    def unsure(self, value: float | None, std_error: float) -> str:
+        """A share with its standard error in points."""
+        return figures.uncertain_share(value, std_error, self.glyphs.plus_minus)
+
+    def more(self, rest: int, noun: str, many: str | None = None) -> Iterator[Text]:
+        """How many rows a table has left out."""
+        if rest > 0:
+            yield Text(f"  and {figures.plural(rest, f'more {noun}', f'more {many}' if many else None)}", "dim")
+
+    def facts(self, parts: list[str]) -> Iterator[Text]:
+        """Short facts in a row, below a table."""
+        for line in wrap_parts(parts, min(self.width, 100) - 2, self.glyphs):
+            yield Text(f"  {line}", "dim")
+
     def safe(self, text: str | None) -> str:
         """Text from outside, fit to be printed."""
         return printable(text, self.encoding) if text else figures.UNKNOWN
@@ -75,7 +102,7 @@ class View:
     def heading(self, question: str) -> Iterator[Text]:
         """The start of a section: a blank line and its question."""
         yield Text()
-        yield Text(question, "bold")
+        yield from (Text(line, "bold") for line in wrap(question, self.width))
 
     def prose(self, text: str, indent: int = 2, style: str = "") -> Iterator[Text]:
         """Running text in lines that fit; *text* has to be safe already."""
@@ -103,10 +130,9 @@ class View:
     def live_columns(self, live: list[int], errors: list[float], whole: float) -> list[Column]:
         """The columns that all tables begin with: live bytes, how sure that is, and the share of *whole*."""
         shares = [size / whole if whole > 0 else 0.0 for size in live]
-        styles = [share_style(value) for value in shares]
         signs = [figures.spread(size, error, self.glyphs.plus_minus) for size, error in zip(live, errors, strict=True)]
-        percentages = [figures.share(value) if whole > 0 else "" for value in shares]
-        bars = [pad(bar(value, BAR_WIDTH, self.glyphs), BAR_WIDTH) if any(shares) else "" for value in shares]
+        percentages, bars, styles = self.drawn_shares(shares, BAR_WIDTH)
+        percentages = percentages if whole > 0 else ["" for _ in percentages]
         return [
             Column(heading="Live", cells=[figures.byte_size(size) for size in live]),
             Column(heading="", cells=signs, rank=2, gap=1, left=True, below=signs),
@@ -120,10 +146,34 @@ class View:
             Column(heading="", cells=bars, rank=5, gap=1, left=True, styles=styles),
         ]
 
+    def drawn_shares(self, shares: list[float], width: int) -> tuple[list[str], list[str], list[str]]:
+        """Shares as percentages, as bars of *width* cells, and the colours of both."""
+        drawn = [pad(bar(value, width, self.glyphs), width) if any(shares) else "" for value in shares]
+        return [figures.share(value) for value in shares], drawn, [share_style(value) for value in shares]
+
     @staticmethod
     def figure(heading: str, cells: list[str], rank: int, below: str = "") -> Column:
         """A column of figures, and how one of them reads on the line below its row."""
         return Column(heading=heading, cells=cells, rank=rank, below=worded(below, cells) if below else ())
+
+    def counted(
+        self,
+        heading: str,
+        numbers: list[int],
+        rank: int,
+        noun: str,
+        many: str | None = None,
+        *,
+        only_verbose: bool = False,
+    ) -> Column:
+        """A column of counts, empty where all are 0, with their noun on the line below a row."""
+        cells = [figures.count(number) if any(numbers) else "" for number in numbers]
+        below = [figures.plural(number, noun, many) if number else "" for number in numbers]
+        return Column(heading=heading, cells=cells, rank=rank, below=() if only_verbose and not self.verbose else below)
+
+    def extra(self, heading: str, cells: list[str], rank: int, below: str) -> Column:
+        """A column of figures that is left out where it finds no room, but for a verbose report."""
+        return self.figure(heading, cells, rank, below if self.verbose else "")
 
 
 def share_style(value: float) -> str:

@@ -25,6 +25,7 @@ class Cell:
         misses: Sampled reads that missed; not scaled.
         first_seen: Seconds since the epoch; 0.0 for never.
         last_seen: Seconds since the epoch.
+        churned_bytes: Bytes allocated that are gone again, scaled.
     """
 
     allocations: float = 0.0
@@ -37,6 +38,7 @@ class Cell:
     misses: int = 0
     first_seen: float = 0.0
     last_seen: float = 0.0
+    churned_bytes: float = 0.0
 
     def add(self, other: Cell) -> None:
         """Add another cell's sums."""
@@ -51,14 +53,17 @@ class Cell:
         seen = [at for at in (self.first_seen, other.first_seen) if at]
         self.first_seen = min(seen, default=0.0)
         self.last_seen = max(self.last_seen, other.last_seen)
+        self.churned_bytes += other.churned_bytes
 
     def to_list(self) -> list[float]:
         """The figures in the order of the fields."""
         return [getattr(self, name) for name in self.__slots__]
 
 
-Place = tuple[str, str]
-"""A key pattern and a call site, in words; ``""`` for an unknown site."""
+OLDER = "(older)"
+"""The place of all that was seen so long ago that it is not told apart any more."""
+Place = tuple[str, str, str]
+"""A key pattern, the call site, and where the value was built, in words; ``""`` for not known."""
 
 
 class Hotspots:
@@ -76,7 +81,7 @@ class Hotspots:
             known = self.cells.get(place)
             if known is None:
                 if len(self.cells) >= self.limit:
-                    place = ("overflow", "overflow")
+                    place = ("overflow", "overflow", "overflow")
                 known = self.cells.setdefault(place, Cell())
             known.add(cell)
 
@@ -84,15 +89,8 @@ class Hotspots:
         """Add what another thread or process saw."""
         self.update(other.cells.items())
 
-    def by_pattern(self) -> dict[str, Cell]:
-        """The sums of each key pattern, over all sites."""
-        return self._grouped(0)
-
-    def by_site(self) -> dict[str, Cell]:
-        """The sums of each call site, over all patterns."""
-        return self._grouped(1)
-
-    def _grouped(self, column: int) -> dict[str, Cell]:
+    def grouped(self, column: int) -> dict[str, Cell]:
+        """The sums by one column of the places: 0 for key patterns, 1 for call sites, 2 for where values were built."""
         out: dict[str, Cell] = {}
         for place, cell in self.cells.items():
             out.setdefault(place[column], Cell()).add(cell)
@@ -113,9 +111,9 @@ class Hotspots:
         for row in rows:
             if (
                 not isinstance(row, list)
-                or len(row) != 2 + width
-                or not all(isinstance(x, (int, float)) for x in row[2:])
+                or len(row) != 3 + width
+                or not all(isinstance(x, (int, float)) for x in row[3:])
             ):
-                raise ValueError(f"cell: expected a pattern, a site and {width} numbers, found {row!r}")
-            out.update([((str(row[0]), str(row[1])), Cell(*row[2:]))])
+                raise ValueError(f"cell: expected a pattern, a site, an origin and {width} numbers, found {row!r}")
+            out.update([((str(row[0]), str(row[1]), str(row[2])), Cell(*row[3:]))])
         return out

@@ -131,7 +131,8 @@ class MemoryProfile(Result):
     total_allocated_bytes_std_error: float = 0.0
     total_deallocated_bytes_std_error: float = 0.0
     memory_efficiency_ratio: float | None = None
-    """Share of byte-seconds held between an entry's set and its last hit; None until enough reads were sampled."""
+    """Share of byte-seconds held between an entry's set and its last hit; None until enough reads were watched."""
+    memory_efficiency_std_error: float = 0.0
     fragmentation_ratio: float | None = None
     """1 - payload bytes / bytes that container and allocator hold for them; None for an empty cache."""
     notes: tuple[str, ...] = ()

@@ -30,7 +30,7 @@ class PerformanceMetrics(Result):
     end_time: float
     operations: tuple[OperationLatency, ...]
     loads: int
-    """Loads seen to end: timed from the miss to the set of the same key, or around the memoised function."""
+    """Loads seen to end, the failed ones too: timed from the miss to the set of the same key, or around the memoised function."""
     load_failures: int
     load_seconds: float
     """Time spent loading, over all misses: the mean load times the misses."""

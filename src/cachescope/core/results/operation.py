@@ -8,7 +8,7 @@ from cachescope.core.results.base import Result
 from cachescope.core.results.distribution import Distribution
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)  # it is filled in later, so only itself is equal to it
 class OperationProfile(Result):
     """One run of an operation: what it alone did to a cache, however many others overlapped with it.
 

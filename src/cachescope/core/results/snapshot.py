@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import isfinite
+from typing import TypeVar
 
 from cachescope.core.results.base import Result
+
+_R = TypeVar("_R")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,6 +19,16 @@ class CacheUse(Result):
     cache_name: str
     size_bytes: int
     entries: int
+
+    @classmethod
+    def from_dict(cls, data: object) -> CacheUse:
+        """The inverse of :meth:`to_dict`; raises ValueError that names what is wrong."""
+        fields = _fields(data)
+        return cls(
+            cache_name=_text(fields, "cache_name"),
+            size_bytes=_whole(fields, "size_bytes"),
+            entries=_whole(fields, "entries"),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +40,13 @@ class GcGeneration(Result):
     collections: int
     collected: int
     uncollectable: int
+
+    @classmethod
+    def from_dict(cls, data: object) -> GcGeneration:
+        """The inverse of :meth:`to_dict`; raises ValueError that names what is wrong."""
+        fields = _fields(data)
+        names = ("pending", "collections", "collected", "uncollectable")
+        return cls(**{name: _whole(fields, name) for name in names})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +77,28 @@ class MemorySnapshot(Result):
     """Of all caches."""
     caches: tuple[CacheUse, ...]
     notes: tuple[str, ...] = ()
+
+    @classmethod
+    def from_dict(cls, data: object) -> MemorySnapshot:
+        """The inverse of :meth:`to_dict`; fields that this version doesn't know are left out.
+
+        Raises:
+            ValueError: *data* is not what :meth:`to_dict` gives; the message names the field and what it holds.
+        """
+        fields = _fields(data)
+        source = fields.get("container_source")
+        if source is not None and not isinstance(source, str):
+            raise ValueError(f"container_source: expected a text or nothing, found {_shown(source)}")
+        return cls(
+            timestamp=_moment(fields, "timestamp"),
+            container_source=source,
+            python_blocks=_whole(fields, "python_blocks"),
+            gc=_rows(fields, "gc", GcGeneration.from_dict),
+            cache_bytes=_whole(fields, "cache_bytes"),
+            caches=_rows(fields, "caches", CacheUse.from_dict),
+            notes=_rows(fields, "notes", _note),
+            **{name: _whole_or_none(fields, name) for name in _MAY_BE_UNKNOWN},
+        )
 
     def diff(self, earlier: MemorySnapshot) -> SnapshotDiff:
         """What changed from *earlier* to this snapshot."""
@@ -112,3 +156,73 @@ class SnapshotDiff(Result):
 
 def _minus(now: int | None, then: int | None) -> int | None:
     return None if now is None or then is None else now - then
+
+
+_MAY_BE_UNKNOWN = (
+    "rss_bytes",
+    "uss_bytes",
+    "swap_bytes",
+    "system_total_bytes",
+    "system_available_bytes",
+    "container_limit_bytes",
+    "container_used_bytes",
+    "allocator_free_bytes",
+    "traced_bytes",
+)
+
+
+def _fields(data: object) -> Mapping[str, object]:
+    if not isinstance(data, dict):
+        raise ValueError(f"expected an object, found {_shown(data)}")
+    return data
+
+
+def _whole(fields: Mapping[str, object], name: str) -> int:
+    value = fields.get(name)
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError(f"{name}: expected a whole number, found {_shown(value)}")
+    return value
+
+
+def _whole_or_none(fields: Mapping[str, object], name: str) -> int | None:
+    return None if fields.get(name) is None else _whole(fields, name)
+
+
+def _moment(fields: Mapping[str, object], name: str) -> float:
+    value = fields.get(name)
+    try:
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value):
+            return float(value)
+    except OverflowError:  # an int that no float can hold
+        pass
+    raise ValueError(f"{name}: expected seconds since the epoch, found {_shown(value)}")
+
+
+def _text(fields: Mapping[str, object], name: str) -> str:
+    value = fields.get(name)
+    if not isinstance(value, str):
+        raise ValueError(f"{name}: expected a text, found {_shown(value)}")
+    return value
+
+
+def _note(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"expected a text, found {_shown(value)}")
+    return value
+
+
+def _rows(fields: Mapping[str, object], name: str, read: Callable[[object], _R]) -> tuple[_R, ...]:
+    rows = fields.get(name, [])
+    if not isinstance(rows, list):
+        raise ValueError(f"{name}: expected a list, found {_shown(rows)}")
+    try:
+        return tuple(map(read, rows))
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+
+
+def _shown(value: object) -> str:
+    try:
+        return f"{value!r:.100}"
+    except ValueError:  # an int of more than 4,300 digits has no decimal text
+        return f"a value of type {type(value).__name__}"

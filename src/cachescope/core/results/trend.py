@@ -16,7 +16,7 @@ class TrendVerdict(enum.Enum):
     GROWING = "growing"
     SHRINKING = "shrinking"
     SHIFTED = "shifted"
-    """It went from one level to another, and is steady there."""
+    """It went from one level to another, at once or by filling up, and is steady there."""
     SAWTOOTH = "sawtooth"
     """It grows and falls back again and again, and its troughs stay where they are."""
     PERIODIC = "periodic"
@@ -49,16 +49,19 @@ class MemoryTrend(Result):
     reason: str
     """In words: what the verdict rests on."""
     first_bytes: int
+    """Of the first point; 0 when there is none."""
     last_bytes: int
     slope_bytes_per_s: float | None
+    """Since the last change of level or pace; of a saw-tooth, the slope of its troughs."""
     slope_low_bytes_per_s: float | None
     """The slope's 95 % confidence interval."""
     slope_high_bytes_per_s: float | None
     shifts: tuple[LevelShift, ...] = ()
     period_seconds: float | None = None
+    """Of a wave or of regular cycles, which may lie on a growing or shrinking line as well."""
     limit: str | None = None
     """The limit that it is heading for, in words: ``maxsize 4,000``, ``budget 64 MiB``, ``container limit 512 MiB``."""
     seconds_to_limit: float | None = None
     seconds_to_limit_low: float | None = None
     seconds_to_limit_high: float | None = None
-    """The far end of the interval; None when the slope's lower end does not reach the limit."""
+    """The far end of the interval; None when the slope's lower end does not reach the limit within ten years."""

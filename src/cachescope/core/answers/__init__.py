@@ -1,0 +1,1 @@
+"""Answers: what recordings come to, as results. Pure functions; the same ones answer live questions and make reports."""

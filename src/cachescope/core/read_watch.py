@@ -1,0 +1,78 @@
+"""When the reads of a cache are watched: as much as a budget of CPU allows, quiet caches all the time.
+
+To know whether an entry was of use, every read of it has to be seen, and a read that is seen costs more than one that is
+only counted. So a watch is paid from a budget: what is not spent is saved for a minute, cheap caches come first, and a
+busy one is watched for a while whenever there is enough for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from cachescope.core.record import CacheRecord
+
+READ_SECONDS: Final = 1e-6
+"""What a watched read costs above a counted one, of a cachetools cache (measured: 0.5 to 1.0 us on CPython 3.11)."""
+_SAVED_SECONDS: Final = 60.0
+_LEAST_SECONDS: Final = 0.4
+"""A shorter watch would see little but its own beginning and end."""
+
+
+class ReadWatch:
+    """Starts and ends watches.
+
+    Args:
+        share: Of a core, for all caches together.
+    """
+
+    def __init__(self, share: float) -> None:
+        self._share = share
+        self._credit = share * _SAVED_SECONDS
+        self._looked: dict[str, tuple[int, float, float]] = {}
+        """Look-ups counted, when, and their rate per second, by cache."""
+
+    def turn(self, records: Iterable[CacheRecord], now: float) -> None:
+        """Look at all caches; *now* is of ``time.monotonic()``. Call after what waits was folded."""
+        rates: list[tuple[float, CacheRecord]] = []
+        spent = 0.0
+        elapsed = 0.0
+        for record in records:
+            totals = record.totals()
+            lookups = totals["hits"] + totals["misses"]
+            before, at, _ = self._looked.get(record.name, (lookups, now, 0.0))
+            rate = (lookups - before) / (now - at) if now > at else 0.0
+            elapsed = max(elapsed, now - at)
+            self._looked[record.name] = (lookups, now, rate)
+            if record.watched:
+                spent += max(0, lookups - before) * READ_SECONDS
+            rates.append((rate, record))
+        self._credit = min(self._credit + elapsed * self._share, self._share * _SAVED_SECONDS) - spent
+        rates.sort(key=lambda row: row[0])
+        self._end_some(rates)
+        self._begin_some(rates)
+
+    def _end_some(self, rates: list[tuple[float, CacheRecord]]) -> None:
+        if self._credit < 0:
+            for _, record in reversed(rates):  # the dearest one is enough
+                if record.watched:
+                    record.unwatch()
+                    return
+
+    def _begin_some(self, rates: list[tuple[float, CacheRecord]]) -> None:
+        left = self._credit - sum(rate for rate, record in rates if record.watched) * READ_SECONDS * _LEAST_SECONDS
+        for rate, record in rates:
+            needed = rate * READ_SECONDS * _LEAST_SECONDS
+            if record.watched or not record.listed:
+                continue
+            if needed > left:
+                return
+            left -= needed
+            record.watch()
+
+    @staticmethod
+    def end(records: Iterable[CacheRecord]) -> None:
+        """End all watches."""
+        for record in records:
+            if record.watched:
+                record.unwatch()

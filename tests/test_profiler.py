@@ -32,8 +32,8 @@ from cachescope import (
     instrument,
     shutdown_memory_profiler,
 )
-from cachescope.core.capture import read_capture
 from cachescope.core.answers.report import report_of
+from cachescope.core.capture import read_capture
 from cachescope.core.recording import Recording
 
 

@@ -33,7 +33,7 @@ def recording(pid=4_242, start=START, seconds=724.0, **caches):
     for name, hits in (caches or {"users": 900}).items():
         spots = Hotspots()
         cell = Cell(200.0, 100_000.0, 0.0, 150.0, 75_000.0, 0.0, 9, 1, start, end)
-        spots.update([(("user:{int}", "shop/users.py:41 load"), cell)])
+        spots.update([(("user:{int}", "shop/users.py:41 load", ""), cell)])
         counters = {"hits": hits, "misses": 1_000 - hits, "sets": 200, "evictions": 50, "live_bytes": 75_000}
         parts[name] = CacheRecording(
             name=name,

@@ -169,6 +169,14 @@ def test_settings_survive_json_and_can_be_hashed(settings):
     assert set(again) == {field.name for field in dataclasses.fields(ProfilerConfig)}
 
 
+def test_budgets_are_an_object_in_json_in_the_order_given():
+    """The first pattern that fits counts, so the order is part of the setting."""
+    budgets = {"users": 5, "shop.*": 7, "*": 6}
+    found = ProfilerConfig(cache_budgets=budgets).to_dict()["cache_budgets"]
+    assert found == budgets
+    assert list(found) == list(budgets)
+
+
 @given(st.sampled_from([field.name for field in dataclasses.fields(ProfilerConfig)]), st.from_type(object))
 def test_any_value_is_taken_or_refused_with_the_setting_named(name, value):
     """Whatever a setting is given, no other exception gets out."""

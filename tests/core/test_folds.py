@@ -91,7 +91,9 @@ def test_totals_minus_an_earlier_state_are_what_came_between(early: list, late: 
 
 
 @given(st.lists(st.tuples(places, cells), max_size=12), st.integers(0, 12))
-def test_hotspots_cut_anywhere_and_merged_equal_one_pass(rows: list[tuple[tuple[str, str, str], Cell]], cut: int) -> None:
+def test_hotspots_cut_anywhere_and_merged_equal_one_pass(
+    rows: list[tuple[tuple[str, str, str], Cell]], cut: int
+) -> None:
     """Cells of one place add up, wherever the stream was cut."""
     whole, left, right = Hotspots(), Hotspots(), Hotspots()
     whole.update(rows)

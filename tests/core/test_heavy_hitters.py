@@ -238,6 +238,35 @@ def test_satellites_belong_to_the_key_while_it_is_held() -> None:
     assert fold.entries[1].estimate == 6.0
 
 
+def dropping_key_1(weight: float) -> HeavyHitters:
+    """A fold that had *weight* of key 1 and holds keys 2 and 3 now."""
+    return fed([(1, weight), (2, 4 * weight), (3, weight / 2)], capacity=1)
+
+
+@pytest.mark.parametrize("lost", [(), ("left",), ("right",), ("left", "right")], ids=str)
+def test_a_key_that_both_sides_dropped_may_have_had_both(lost: tuple[str, ...]) -> None:
+    """Slots add up in a merge; where one side has lost its own, its error stands for each of them."""
+    # 2^24 + 1 is the first whole number that four bytes of float cannot hold: rounding goes up.
+    left, right = dropping_key_1(2.0**24), dropping_key_1(1.0)
+    left = HeavyHitters.from_dict(left.to_dict()).relabel(lambda key: int(str(key))) if "left" in lost else left
+    right = HeavyHitters.from_dict(right.to_dict()).relabel(lambda key: int(str(key))) if "right" in lost else right
+    left.merge(right)
+    left.update(1, 1.0)
+    assert left.entries[1].missed == 2.0**24 + 1
+
+
+def test_a_copy_goes_its_own_way() -> None:
+    """What the copy drops leaves nothing in the slots of the original."""
+    fold = dropping_key_1(5.0)
+    twin = fold.copy()
+    assert fold._dropped is not None
+    before = fold._dropped[:]
+    for key in (4, 5, 6):
+        twin.update(key, 100.0 * key)
+    assert (fold._dropped, fold.error, set(fold.entries)) == (before, 5.0, {2, 3})
+    assert (twin._dropped != before, twin.error, set(twin.entries)) == (True, 400.0, {5, 6})
+
+
 def test_top_gives_copies_highest_first() -> None:
     """What a report holds does not change under it, and asking for more than there are gives all."""
     fold = fed([("a", 1.0), ("b", 3.0), ("c", 2.0)])

@@ -75,7 +75,9 @@ def breaches(code):
             yield f"{where} is added to by {between}"
 
 
-@pytest.mark.parametrize("module", [stock_hooks, mapping_hooks, settling, state, closeup], ids=lambda module: module.__name__)
+@pytest.mark.parametrize(
+    "module", [stock_hooks, mapping_hooks, settling, state, closeup], ids=lambda module: module.__name__
+)
 def test_shared_counters_change_by_one_uninterrupted_addition(module):
     codes = list(functions_of(module))
     assert sum(1 for code in codes for _ in stores(code)) > 0

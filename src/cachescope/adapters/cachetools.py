@@ -1,9 +1,12 @@
 """cachetools 5.5 to 8: ``Cache`` and its subclasses, those of users too; ``@cached`` and ``@cachedmethod`` through their cache.
 
+A plain dict of theirs is seen by way of :mod:`cachescope.adapters.cachetools_functions`.
+
 Sees: hits, misses, sets, replacements, deletes, evictions, expirations, clears; also those inside the library.
 
-Does not see: methods captured before patching (bound methods, default arguments of a user's class), a
-``cachetools.func`` cache made with ``maxsize=None`` (a plain dict), and entries put past the methods.
+Does not see: methods captured before patching (bound methods, default arguments of a user's class), a plain dict of a
+function that was decorated before patching, one that ``@cachedmethod`` asks for before cachetools 8, and entries put past
+the methods.
 
 Hooks, on every class that defines them:
 
@@ -33,6 +36,7 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from types import FunctionType
 from typing import Any
 
+from cachescope.adapters.cachetools_functions import FunctionPatch, function_patches
 from cachescope.adapters.contract import THROUGH, Adapter, Patch, finite, through
 from cachescope.core import settling, sites
 
@@ -77,7 +81,8 @@ class CachetoolsAdapter(Adapter):
     order = 10
     cannot_see = (
         "calls through methods captured before patching (bound methods, default arguments)",
-        "cachetools.func caches with maxsize=None: they are plain dicts",
+        "plain dicts of functions that were decorated before patching",
+        "plain dicts of @cachedmethod before cachetools 8",
     )
 
     def recognises(self, obj: Any) -> bool:
@@ -100,6 +105,10 @@ class CachetoolsAdapter(Adapter):
                 seen.add(cls)
                 waiting.extend(cls.__subclasses__())
                 yield from self.later_patches(cls)
+
+    def functions(self) -> Iterator[FunctionPatch]:
+        """What makes the decorated functions, for those that keep their results in a plain dict."""
+        return function_patches()
 
     def later_patches(self, cls: type) -> Iterator[Patch]:
         """What *cls* itself defines; for ``Cache``, also what it inherits from MutableMapping."""

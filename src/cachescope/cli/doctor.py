@@ -210,9 +210,9 @@ def _print(found: Examination) -> None:
     _section("Settings in force")
     for setting in found.settings:
         value = setting["value"]
-        shown = f"{value:g}" if isinstance(value, float) else str(value)
-        if value is None:
-            shown = "none" if setting["source"] == "default" else "wrong, see below"
+        shown = _shown(value)
+        if value is None and setting["source"] != "default":
+            shown = "wrong, see below"
         _line(setting["name"], f"{shown:<16} {'' if setting['source'] == 'default' else setting['source']}")
     _section("Libraries")
     for row in found.libraries:
@@ -228,11 +228,22 @@ def _print(found: Examination) -> None:
         click.echo(click.wrap_text(f"PROBLEM {problem}", 79, "", "  "))
 
 
+def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_shown, value)) or "none"
+    if value is None:
+        return "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def _section(title: str) -> None:
     click.echo(f"{'' if title == 'Python' else chr(10)}{title}")
 
 
 def _line(name: str, value: str, detail: str = "") -> None:
-    click.echo(f"  {name:<20} {value}".rstrip())
+    line = f"  {name:<20} {value}".rstrip()
+    if len(line) > 79 and "/" not in line:  # a path is left whole, to be copied
+        line = click.wrap_text(line, 79, "", " " * 23)
+    click.echo(line)
     if detail:
         click.echo(click.wrap_text(f"can't see: {detail}", 79, "      ", "      "))

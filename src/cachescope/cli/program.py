@@ -21,6 +21,7 @@ from types import FrameType
 from typing import NoReturn
 
 from cachescope.core.errors import CachescopeError, ConfigurationError
+from cachescope.core.key_ids import share_secret
 
 STARTUP_FILE = "cachescope-startup.pth"
 _TICK_SECONDS = 0.1
@@ -99,6 +100,7 @@ def profiled_environment(settings: Mapping[str, str]) -> Iterator[dict[str, str]
         ConfigurationError: Neither way of starting reaches a program of this interpreter.
     """
     environment = {**os.environ, **settings, "CACHESCOPE": "1"}
+    share_secret(environment)
     if startup_file() is not None:
         yield environment
         return

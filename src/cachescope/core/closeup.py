@@ -72,8 +72,11 @@ def _sample(state: State, key: Hashable, hit: bool) -> None:
 
 
 def began(state: State) -> int:
-    """When an operation begins that is to be timed, of the clock ``perf_counter_ns``; 0 when it is not."""
-    if TIMING.up and state.timings_left > 0 and get_ident() not in state.timing:
+    """When an operation begins that is to be timed, of the clock ``perf_counter_ns``; 0 when it is not.
+
+    What runs inside another operation on the same object is a part of that.
+    """
+    if TIMING.up and state.timings_left > 0 and state.frame() is None and get_ident() not in state.timing:
         return perf_counter_ns()
     return 0
 
@@ -85,18 +88,51 @@ def took(state: State, what: int, took_ns: int) -> None:
 
 
 def lookup_took(state: State, key: Hashable, hit: bool, took_ns: int) -> None:
-    """Hand in how long a look-up took. If it missed, a load begins; the set of that key will end it."""
-    took(state, b.LOOKUP_HIT if hit else b.LOOKUP_MISS, took_ns)
-    if not hit and len(state.pending) < _MOST_PENDING:
-        state.pending[tasks.owner(), hash(key)] = perf_counter_ns()
-        state.hide_sets()
+    """Hand in how long a look-up took. If it missed, a load begins; the set of that key will end it. Never raises."""
+    try:
+        took(state, b.LOOKUP_HIT if hit else b.LOOKUP_MISS, took_ns)
+        if not hit and len(state.pending) < _MOST_PENDING and state.record is not None:
+            state.pending[tasks.owner(), hash(key)] = perf_counter_ns()
+            state.hide_sets()
+    except Exception as error:
+        swallow("timing", error)
+
+
+def enter(state: State) -> int:
+    """As :func:`began`; loaders that run inside are told apart until :func:`lookup_ended`."""
+    since = began(state)
+    if since:
+        state.timing[get_ident()] = 0
+    return since
+
+
+def lookup_ended(state: State, key: Hashable, hit: bool | None, took_ns: int) -> None:
+    """Hand in how long a look-up took that was entered; *hit* is None when it was none. Never raises."""
+    loader_ns = state.timing.pop(get_ident(), 0)
+    if hit is not None and loader_ns:
+        took(state, b.LOOKUP_MISS, max(took_ns - loader_ns, 1))  # its load was handed in already
+    elif hit is not None:
+        lookup_took(state, key, hit, took_ns)
+
+
+def loader_began(state: State) -> int:
+    """When a loader begins that a look-up calls by itself; 0 when that is not timed."""
+    return perf_counter_ns() if TIMING.up and get_ident() in state.timing else 0
+
+
+def loader_took(state: State, took_ns: int, failed: bool) -> None:
+    """Hand in how long that loader took, which is no part of the look-up around it."""
+    took(state, b.LOAD_FAILED if failed else b.LOAD, took_ns)
+    ident = get_ident()
+    if ident in state.timing:
+        state.timing[ident] += max(took_ns, 1)
 
 
 def timed(state: State, what: int, inner: Any, self: Any, key: Any, *more: Any) -> Any:
     """Run a hook with a clock around it.
 
     Args:
-        state: The cache object's.
+        state: The cache object's; its entries are in a dict of its own.
         what: What it does: one of the constants of timings; a hit stands for any look-up.
         inner: The hook.
         self: The cache.
@@ -104,29 +140,40 @@ def timed(state: State, what: int, inner: Any, self: Any, key: Any, *more: Any) 
         more: Its other arguments.
     """
     ident = get_ident()
-    state.timing.add(ident)  # what runs inside is a part of this
-    since = perf_counter_ns()
-    hit = True
+    state.timing[ident] = 0
+    hit: bool | None = None
+    took_ns = 0
     try:
-        result = inner(self, key, *more)
-        took_ns = perf_counter_ns() - since
-    except KeyError:
-        took_ns, hit = perf_counter_ns() - since, False
-        raise
-    except BaseException:
-        took_ns = 0
-        raise
-    finally:
-        state.timing.discard(ident)
+        held = _held(state, key) if what == b.LOOKUP_HIT else None
+        since = perf_counter_ns()
         try:
-            if took_ns and what == b.LOOKUP_HIT:
-                data: Any = state.data
-                lookup_took(state, key, hit and (data is None or key in data), took_ns)
-            elif took_ns and hit:
+            result = inner(self, key, *more)
+            took_ns = perf_counter_ns() - since
+            hit = result is held
+        except KeyError:
+            if what == b.LOOKUP_HIT:
+                took_ns, hit = perf_counter_ns() - since, False
+            raise
+    finally:
+        if what == b.LOOKUP_HIT:
+            lookup_ended(state, key, hit, took_ns)
+        else:
+            state.timing.pop(ident, None)
+            if took_ns:
                 took(state, what, took_ns)
-        except Exception as error:
-            swallow("timing", error)
     return result
+
+
+_NOTHING: Any = object()
+
+
+def _held(state: State, key: Any) -> Any:
+    """What is in a cache for a key before it is looked up, expired or not."""
+    data: Any = state.data
+    try:
+        return data.get(key, _NOTHING)
+    except Exception:  # unhashable, or its methods raise: the hook will say so itself
+        return _NOTHING
 
 
 def load_took(state: State, key: Hashable, took_ns: int, failed: bool) -> None:

@@ -55,7 +55,7 @@ class ProfilerConfig:
     """Call sites kept per process; what comes later is counted as ``overflow``."""
     stack_depth: int = _setting(6, 1, 64)
     """Frames of the caller's stack that are kept for a call site at DETAILED."""
-    hot_keys: int = _setting(1_024, 16, 1 << 16)
+    hot_keys: int = _setting(300, 16, 1 << 16)
     """Keys counted per cache, to find the ones used most."""
     max_operations: int = _setting(256, 2, 1 << 16)
     """Names of operations kept; what comes later is counted as ``overflow``."""

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 from math import inf
-from time import monotonic
+from time import monotonic, time
 from typing import Any
 
-from cachescope.core.analysis.activity import Activity
+from cachescope.core.analysis.activity import KEYS_IN_RING, Activity
 from cachescope.core.analysis.hotspots import OLDER, Cell, Hotspots, Place
+from cachescope.core.analysis.key_counts import UNPRUNED, KeyCounts
 from cachescope.core.analysis.lives import Lives
 from cachescope.core.analysis.recurrence import recurrence_of
 from cachescope.core.batch import CLEARED
@@ -48,9 +49,13 @@ class Flow:
     """
 
     __slots__ = (
+        "_closed_bytes",
         "_config",
+        "_drained_before",
+        "_key_marks",
         "cells",
         "drained",
+        "keys",
         "lives",
         "older",
         "patterns",
@@ -68,21 +73,34 @@ class Flow:
         self.cells: dict[tuple[int, int], list[Any]] = {}
         self.lives: dict[int, dict[int, Life]] = {}
         self.older = Cell()
+        self.keys = KeyCounts(config.hot_keys)
+        self._key_marks = self.keys.marks()
         self.watched_since = inf
+        self._drained_before = self._closed_bytes = 0
         self.windows = self._new_windows()
         self.scale = 1.0
         self.drained = 0
         self.thinned = 0
 
     def _new_windows(self) -> Windows[Activity]:
-        keys = self._config.hot_keys
         seconds = self._config.retention_minutes * 60.0
-        return Windows(lambda: Activity(keys), monotonic(), retention_seconds=seconds)
+        return Windows(lambda: Activity(UNPRUNED), monotonic(), retention_seconds=seconds)
 
     @property
     def lives_count(self) -> int:
         """How many lives are followed now."""
         return sum(map(len, self.lives.values()))
+
+    def memory_bytes(self) -> int:
+        """An estimate of the memory that this takes."""
+        return 410 * self.lives_count + 500 * len(self.cells) + self._keys_bytes() + self._closed_bytes
+
+    def _keys_bytes(self) -> int:
+        return self.keys.memory_bytes() + self.windows.open.memory_bytes()
+
+    def changed(self) -> bool:
+        """Whether anything was followed or timed since the last bucket was closed."""
+        return self.drained != self._drained_before or bool(self.windows.open.latencies.kinds)
 
     def cell(self, pattern: int, site: int, now: float) -> list[Any]:
         """The working cell of a place."""
@@ -107,13 +125,14 @@ class Flow:
             reads: When followed entries were last read, by key hash, as far as that was watched.
             cause: Why; a constant of :mod:`cachescope.core.batch`.
         """
-        scale = self.scale
+        now, scale = time(), self.scale
         for key_hash, life in self.lives.pop(serial, {}).items():
             cell, size, _ = life
             cell[LIVE_N] -= 1
             cell[LIVE_BYTES] -= size
             cell[LIVE_SQUARES] -= size * size
             cell[CHURNED] += size * scale
+            cell[LAST] = now
             self.life_ended(life, cause, at, reads.get(key_hash, 0.0))
 
     def life_ended(self, life: Life, cause: int, at: float, read: float) -> None:
@@ -126,7 +145,7 @@ class Flow:
             since = max(born, watched)
             lives.held(size * scale, since, read, at)
             if born >= watched:
-                lives.lived(size, read > 0.0, scale)
+                lives.lived(size, read >= born, scale)  # one from before is of a former entry of that key
 
     def value_ended(self, life: Life, at: float, read: float) -> None:
         """Tell the folds of a value that was replaced by another."""
@@ -176,6 +195,15 @@ class Flow:
                     cell[CHURNED],
                 )
         self.windows.close(now)
+        self.windows.closed[-1].fold.keys = self.keys_since_bucket()
+        self._key_marks = self.keys.marks()
+        self._drained_before = self.drained
+        folds = [self.windows.whole, *(bucket.fold for bucket in self.windows.closed)]
+        self._closed_bytes = sum(fold.memory_bytes() for fold in folds)
+
+    def keys_since_bucket(self) -> KeyCounts:
+        """The keys used most since the last bucket was closed."""
+        return self.keys.grown_since(self._key_marks, KEYS_IN_RING)
 
     def spots_since(self, then: float) -> tuple[dict[tuple[int, int], list[float]], float]:
         """``(what each cell took up and gave back since a moment, when that begins in fact)``."""
@@ -209,24 +237,28 @@ class Flow:
             cell[LIVE_N] -= 1
             cell[LIVE_BYTES] -= size
             cell[LIVE_SQUARES] -= size * size
+            cell[ALLOCATIONS] -= self.scale
+            cell[BYTES] -= size * self.scale
+            cell[TOLD_ALLOCATIONS] = min(cell[TOLD_ALLOCATIONS], cell[ALLOCATIONS])
+            cell[TOLD_BYTES] = min(cell[TOLD_BYTES], cell[BYTES])
             pattern = other.patterns.id_of(self.patterns.text(self.patterns.resolve(cell[PATTERN])))
             there = other.cell(pattern, cell[SITE], cell[LAST])
-            there[ALLOCATIONS] += 1
-            there[BYTES] += size
+            there[ALLOCATIONS] += other.scale
+            there[BYTES] += size * other.scale
             there[LIVE_N] += 1
             there[LIVE_BYTES] += size
             there[LIVE_SQUARES] += size * size
             moved[key_hash] = (there, size, born)
 
     def thin(self, share: float) -> None:
-        """New entries are followed with probability *share* from now on; :meth:`keep` says which old ones stay."""
+        """New entries are followed with probability *share* from now on; :meth:`drop` says which old ones go."""
         self.scale = 1.0 / share
         self.thinned += 1
         for cell in self.cells.values():
             cell[LIVE_N] = cell[LIVE_BYTES] = cell[LIVE_SQUARES] = 0
 
-    def keep(self, serial: int, factor: float) -> set[int]:
-        """Keep *factor* of one object's lives, chosen by a hash of their own; gives the key hashes of those kept."""
+    def drop(self, serial: int, factor: float) -> set[int]:
+        """Keep *factor* of one object's lives, chosen by a hash of their own; gives the key hashes of the others."""
         lives = self.lives.get(serial, {})
         below = int(factor * (1 << 32))
         salt = self.thinned
@@ -236,14 +268,19 @@ class Flow:
             cell[LIVE_N] += 1
             cell[LIVE_BYTES] += size
             cell[LIVE_SQUARES] += size * size
-        return set(kept)
+        return lives.keys() - kept.keys()
 
     def forget_flows(self) -> None:
         """Start what flowed at 0, and keep what is held (after a fork)."""
         self.recent.clear()
-        self.drained = 0
+        self.drained = self._drained_before = self._closed_bytes = 0
         self.older = Cell()
+        self.keys = KeyCounts(self._config.hot_keys)
+        self._key_marks = self.keys.marks()
         self.windows = self._new_windows()
+        if self.watched_since != inf:
+            self.watched_since = monotonic()  # what was seen before is in the parent's figures
+        self.cells = {place: cell for place, cell in self.cells.items() if cell[LIVE_N]}
         for cell in self.cells.values():
             cell[ALLOCATIONS] = cell[BYTES] = cell[VARIANCE] = cell[CHURNED] = 0.0
             cell[TOLD_ALLOCATIONS] = cell[TOLD_BYTES] = cell[TOLD_CHURNED] = 0.0

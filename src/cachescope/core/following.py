@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from cachescope.core import batch as b
 from cachescope.core import tasks
-from cachescope.core.analysis.key_counts import label_of
+from cachescope.core.analysis.key_counts import is_small, label_of
 from cachescope.core.events import MemoryEventType, Removal
 from cachescope.core.filters import Filters
 from cachescope.core.flow import Flow, Life, RecentEvent
@@ -45,15 +45,15 @@ def recent_rows(
     events: Iterable[b.Event], records: Mapping[int, CacheRecord], now: float, filters: Filters, raw_keys: bool
 ) -> Iterator[tuple[CacheRecord, RecentEvent]]:
     """What is kept of events as recent ones, each with its cache."""
-    for kind, serial, key_hash, key, size, site, thread, _, _ in events:
+    for kind, serial, _, key, size, site, thread, _, more in events:
         record = records.get(serial)
         if record is None or not record.listed or kind in (b.READ_HIT, b.READ_MISS, b.DIED):
             continue
         flow, patterns = record.flow, record.flow.patterns
-        whole = kind == b.CLEARED and key is None and key_hash == 0
+        whole = kind == b.CLEARED and type(more) is dict
         pattern = -1 if whole or key is None else patterns.id_of(key)
         if filters.everything or (filters.event(event_type_of(kind)) and _kept(filters, flow, pattern, size)):
-            yield record, (now, kind, pattern, size, thread, site, key if raw_keys else None)
+            yield record, (now, kind, pattern, size, thread, site, key if raw_keys and is_small(key) else None)
 
 
 def _follow(events: Iterable[b.Event], records: dict[int, CacheRecord], now: float, filters: Filters) -> None:
@@ -78,8 +78,8 @@ def _follow(events: Iterable[b.Event], records: dict[int, CacheRecord], now: flo
             lives = flow.lives.setdefault(serial, {})
         flow.drained += 1
         if kind < 4:  # it left
-            if key_hash == 0 and key is None and kind == 3:
-                flow.end(serial, at, more or {})
+            if kind == 3 and type(more) is dict:  # all of them
+                flow.end(serial, at, more)
                 last = -1
                 continue
             life = lives.pop(key_hash, None)
@@ -93,19 +93,23 @@ def _follow(events: Iterable[b.Event], records: dict[int, CacheRecord], now: flo
                 flow.life_ended(life, kind, at, more)
             continue
         if kind == 8:
-            flow.end(serial, at, more or {})
+            flow.end(serial, at, more)
             records.pop(serial, None)
             last = -1
             continue
         pattern = id_of(key)
         if choosy and not _kept(filters, flow, pattern, size if kind < 6 else None):
+            if kind == 5:  # by one that is too small to be told apart
+                _forget_replaced(flow, lives, key_hash, at, more)
             continue
         cell = cells.get((pattern, site)) or flow.cell(pattern, site, now)
         cell[11] = now
         if kind > 5:
             hit = kind == 6
             cell[8 if hit else 9] += 1
-            folds.keys.reads.update(key_hash, 1.0, 0.0, hit, not hit, label_of(key, pattern))
+            counts = flow.keys.reads
+            label = None if key_hash in counts.entries else label_of(key, pattern)
+            counts.update(key_hash, 1.0, 0.0, hit, not hit, label)
             continue
         added = size * scale
         cell[2] += scale
@@ -113,23 +117,29 @@ def _follow(events: Iterable[b.Event], records: dict[int, CacheRecord], now: flo
         if scale != 1.0:
             cell[4] += size * size * (scale * scale - scale)
         folds.lives.began(size, key.__sizeof__() if type(key) in _SIZED_KEYS else 0, scale)
-        folds.keys.sets.update(key_hash, scale, added, 0, 0, label_of(key, pattern))
+        counts = flow.keys.sets
+        counts.update(key_hash, scale, added, 0, 0, None if key_hash in counts.entries else label_of(key, pattern))
         folds.threads.update(names.get(thread, "(ended)"), scale, added)
-        if kind == 5:
-            life = lives.get(key_hash)
-            if life is not None:
-                was, old, _ = life
-                was[5] -= 1
-                was[6] -= old
-                was[7] -= old * old
-                was[12] += old * scale
-                flow.value_ended(life, at, more)
-        elif more:
+        if key_hash in lives:  # replaced; or two keys have one hash, as -1 and -2: the later one is followed
+            _forget_replaced(flow, lives, key_hash, at, more if kind == 5 else 0.0)
+        if kind == 4 and more:
             folds.tasks.update(tasks.label(more), scale, added)
         lives[key_hash] = (cell, size, at)
         cell[5] += 1
         cell[6] += size
         cell[7] += size * size
+
+
+def _forget_replaced(flow: Flow, lives: dict[int, Life], key_hash: int, at: float, read: float) -> None:
+    """End the life of a value that was replaced by another."""
+    life = lives.pop(key_hash, None)
+    if life is not None:
+        cell, size, _ = life
+        cell[5] -= 1
+        cell[6] -= size
+        cell[7] -= size * size
+        cell[12] += size * flow.scale
+        flow.value_ended(life, at, read)
 
 
 def follow_timings(timings: Iterable[b.Timing], records: Mapping[int, CacheRecord]) -> None:

@@ -13,6 +13,7 @@ from typing import Final
 
 SECRET_VARIABLE: Final = "CACHESCOPE_KEY_SECRET"
 _DIGEST_BYTES: Final = 6
+_LARGEST_DECIMAL_BITS: Final = 1_024
 _secret = b""
 
 
@@ -28,9 +29,21 @@ def _the_secret() -> bytes:
     return _secret
 
 
+def make_secret() -> None:
+    """Make the secret now, so that forked children have the same."""
+    _the_secret()
+
+
 def share_secret(environment: dict[str, str]) -> None:
     """Hand the secret to a child that is started with *environment*."""
     environment.setdefault(SECRET_VARIABLE, _the_secret().hex())
+
+
+def _text(key: object) -> str:
+    """Its ``repr``; large ints in hexadecimal, for the interpreter refuses to write more than 4,300 digits."""
+    if type(key) is tuple:
+        return f"({','.join(map(_text, key))})"
+    return hex(key) if type(key) is int and key.bit_length() > _LARGEST_DECIMAL_BITS else repr(key)
 
 
 def key_id(key: object) -> str:
@@ -40,5 +53,5 @@ def key_id(key: object) -> str:
     elif type(key) is bytes:
         content = b"b" + key
     else:
-        content = b"r" + repr(key).encode("utf-8", "surrogatepass")
+        content = b"r" + _text(key).encode("utf-8", "surrogatepass")
     return blake2b(content, digest_size=_DIGEST_BYTES, key=_the_secret()).hexdigest()

@@ -14,6 +14,8 @@ import re
 from typing import Final
 
 LONGEST_WORD: Final = 48
+HOLE: Final = "\0"  # cannot stand in a skeleton otherwise: control characters are escaped
+WORD: Final = "{word}"  # cannot be a literal word: words hold no braces
 
 WILDCARDS: Final = (
     "int|float|version|date|datetime|ip|mac|uuid|hash|token|email|auth|path|query|fragment|text|slug|locale|bytes|word"
@@ -70,9 +72,9 @@ _RUN: Final = re.compile(r"(?<![A-Za-z0])(?=[a-z_-]*[A-Z0]|[a-z_-]{49})[A-Za-z0_
 _HEX: Final = re.compile(r"(?:0[xX])?(?:[0a-f]{8,}|[0A-F]{8,})")
 _HEX_RUN: Final = re.compile(r"[0a-f]+|[0A-F]+")
 _SLUGGY: Final = re.compile(r"[a-z]+(?:-(?:[a-z]+|0+)){2,}")
-_SLUG_LETTERS: Final = re.compile(r"(?<![A-Za-z0_}\x01-])[a-z]+(?:-[a-z]+)+(?![A-Za-z0_\x02-\x04{-])")
-_LOCALE: Final = re.compile(
-    r"(?<![A-Za-z0-])[a-z]{2}-[A-Z]{2}(?![A-Za-z0-])|(?<![A-Za-z0_])[a-z]{2}_[A-Z]{2}(?![A-Za-z0_])"
+_SLUG_OR_LOCALE: Final = re.compile(
+    r"(?<![A-Za-z0_}\x01-])([a-z]+(?:-[a-z]+)+)(?![A-Za-z0_\x02-\x04{-])"
+    r"|(?<![A-Za-z0-])[a-z]{2}-[A-Z]{2}(?![A-Za-z0-])|(?<![A-Za-z0_])[a-z]{2}_[A-Z]{2}(?![A-Za-z0_])"
 )
 _NO_NEIGHBOURS: Final = f"0-{GROUP}{TOKEN_SEAL}{HASH_SEAL}{SLUG_SEAL}"  # of such a word: it is part of something then
 _HEX_WORD: Final = re.compile(r"[A-Fa-f]{4,}0{1,8}")
@@ -106,15 +108,14 @@ def mask(shape: str) -> str:
     if shape.count("-") >= 4:
         shape = _UUID.sub("{uuid}", shape)
     shape = _RUN.sub(_mask_run, shape)
-    if "-" in shape:
-        shape = _SLUG_LETTERS.sub(_seal_slug, shape)
-    if "-" in shape or "_" in shape:
-        shape = _LOCALE.sub("{locale}", shape)
-    return shape
+    return _SLUG_OR_LOCALE.sub(_seal_slug, shape) if "-" in shape or "_" in shape else shape
 
 
 def _seal_slug(match: re.Match[str]) -> str:
-    return _group("{slug}" if len(match.group()) > LONGEST_WORD else match.group(), SLUG_SEAL, 0)
+    slug = match.group(1)
+    if slug is None:
+        return "{locale}"
+    return _group("{slug}" if len(slug) > LONGEST_WORD else slug, SLUG_SEAL, 0)
 
 
 def sealed_word(text: str, start: int, end: int) -> str | None:
@@ -130,7 +131,7 @@ def _group(text: str, seal: str, length: int) -> str:
     return f"{GROUP}{text}{seal}{chr(ord(ANY_LENGTH) + length)}"
 
 
-def _sealed(part: str, verdict: str | None, *, alone: bool = True) -> str:
+def _sealed(part: str, verdict: str | None) -> str:
     """A part with its wildcard, or as what it may be besides what it reads like."""
     size = len(part)
     if verdict == "{token}":
@@ -138,16 +139,24 @@ def _sealed(part: str, verdict: str | None, *, alone: bool = True) -> str:
     if size in _SEALED_LENGTHS:
         if verdict == "{hash}":
             return _group(verdict, HASH_SEAL, size)
-        if verdict is None and (alone or not part.isdigit()) and _HEX_RUN.fullmatch(part):
+        if verdict is None and _HEX_RUN.fullmatch(part):
             return _group(part, HASH_SEAL, size)
-    if verdict is None and _may_be_token(part):
+    if verdict is None and size >= 16 and _may_be_token(part):
         # Letters only: names in CamelCase have every length, and should not be told apart by it.
         return _group(part, TOKEN_SEAL, 0 if part.isalpha() else size)
     return verdict or part
 
 
+def _is_signed(text: str, start: int, end: int) -> bool:
+    """Have digits a point or a minus beside them? Then they are no hash."""
+    before = text[start - 2 : start] if start >= 2 else text[:start]
+    if before == "0." or text[end : end + 2] == ".0":
+        return True
+    return before[-1:] == "-" and not before[:-1].isalnum() and before[:-1] not in ("_", "-")
+
+
 def _may_be_token(body: str) -> bool:
-    return len(body) >= 16 and not body.islower() and not (body.isupper() and "0" not in body) and not body.isdigit()
+    return not body.islower() and not (body.isupper() and "0" not in body) and not body.isdigit()
 
 
 def _mask_url(match: re.Match[str]) -> str:
@@ -187,9 +196,11 @@ def _mask_run(match: re.Match[str]) -> str:
     body = run.rstrip("=")
     if "-" not in body and "_" not in body:
         verdict = _judge(body)
-        text, end = match.string, match.end()
-        decimal = text[end : end + 2] == ".0" or text[: match.start()][-2:] == "0."
-        return _sealed(body, verdict, alone=not decimal) + ("" if verdict else run[len(body) :])
+        if verdict is not None:
+            return _sealed(body, verdict)
+        if body.isdigit() and _is_signed(match.string, match.start(), match.end()):
+            return run
+        return _sealed(body, None) + run[len(body) :]
     if _SLUG.fullmatch(body) or (_SLUGGY.fullmatch(body) and len(body) > LONGEST_WORD):
         return _group("{slug}", SLUG_SEAL, 0)
     if _SLUGGY.fullmatch(body):
@@ -205,18 +216,22 @@ def _mask_run(match: re.Match[str]) -> str:
             return _sealed(body, "{token}")
         if len(merged) < len(judged):
             return _group("".join(merged), TOKEN_SEAL, len(body))
-    text, end = match.string, match.end()
-    # Digits with a sign or a point beside them are no hash.
-    apart = (
-        2 if not parts[0] else -1,
-        0 if text[: match.start()][-2:] == "0." else -1,
-        len(parts) - 1 if text[end : end + 2] == ".0" else -1,
+    out = []
+    start = match.start()
+    for part, verdict in zip(parts, verdicts, strict=True):
+        size = len(part)
+        if verdict is None and (size < 16 or part.isdigit()):
+            plain = size not in _SEALED_LENGTHS or (part.isdigit() and _is_signed(match.string, start, start + size))
+            out.append(part if plain else _sealed(part, None))
+        else:
+            out.append(_sealed(part, verdict))
+        start += size
+    text = "".join(out)
+    return (
+        _group(text, TOKEN_SEAL, len(body))
+        if "{token}" in verdicts or (len(body) >= 16 and _may_be_token(body))
+        else text
     )
-    text = "".join(
-        _sealed(part, verdict, alone=place not in apart)
-        for place, (part, verdict) in enumerate(zip(parts, verdicts, strict=True))
-    )
-    return _group(text, TOKEN_SEAL, len(body)) if "{token}" in verdicts or _may_be_token(body) else text
 
 
 def _token_between(parts: list[str], body: str) -> str:

@@ -18,6 +18,7 @@ from typing import Any, Final
 from cachescope.core.key_masks import (
     GROUP,
     HASH_SEAL,
+    HOLE,
     IS_SEAL,
     IS_WORD,
     KINDS,
@@ -25,9 +26,11 @@ from cachescope.core.key_masks import (
     SLUG_SEAL,
     TOKEN,
     TOKEN_SEAL,
+    WORD,
     mask,
     sealed_word,
 )
+from cachescope.core.key_readings import readings
 
 LONGEST_PATTERN: Final = 120
 LONGEST_TEXT: Final = 256  # of a str or bytes key this much is read
@@ -35,9 +38,6 @@ _MOST_HOLES: Final = 12  # words in one key that can be told apart; a word beyon
 MOST_ITEMS: Final = 8
 _DEEPEST: Final = 4
 MOST_ITEMS_IN_ALL: Final = 32
-
-HOLE: Final = "\0"  # cannot stand in a skeleton otherwise: control characters are escaped
-WORD: Final = "{word}"  # cannot be a literal word: words hold no braces
 
 # The four that key_masks seals with are no text either.
 ZEROS: Final = bytes.maketrans(b"123456789\x01\x02\x03\x04", b"000000000\0\0\0\0")
@@ -50,12 +50,13 @@ _RUN_CHARACTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz01
 class Sketch:
     """Reads one key. ``random`` tells that its shape holds letters that vary, so that caching the shape is no use."""
 
-    __slots__ = ("random", "room", "words")
+    __slots__ = ("grouped", "random", "room", "words")
 
     def __init__(self) -> None:
         self.room = MOST_ITEMS_IN_ALL
         self.words: list[str] = []
         self.random = False
+        self.grouped = 0
 
     def of(self, key: object) -> tuple[str, list[str]]:
         """Return skeleton and words, cut so that the pattern fits."""
@@ -86,19 +87,22 @@ class Sketch:
         """Skeleton of a text whose random parts are wildcards already."""
         out = []
         words = self.words
+        groups = 0  # that we are in; a token is one field, however many words it seems to hold
         for match in TOKEN.finditer(masked):
             group = match.lastindex
             if group == IS_WORD:
                 word = match.group()
-                if len(words) >= _MOST_HOLES:
+                if len(words) - self.grouped >= _MOST_HOLES and not groups:
                     out.append(WORD)
                 elif len(word) <= LONGEST_WORD:
                     seal = sealed_word(masked, *match.span())
                     out.append(HOLE if seal is None else f"{GROUP}{HOLE}{seal}")
                     words.append(_printable(word))
+                    self.grouped += groups > 0
                 else:
                     out.append("{token}" if word.isascii() else "{text}")
             elif group == IS_SEAL:
+                groups += 1 if match.group() == GROUP else -1
                 out.append(match.group())
             else:
                 out.append(KINDS.get(group or 0) or _printable(match.group()))
@@ -265,6 +269,11 @@ def fit(skeleton: str, words: list[str]) -> tuple[str, list[str]]:
     """Cut a sketch so that the words in it, as they are, make no more than the longest pattern."""
     if len(skeleton) - len(words) + sum(map(len, words)) <= LONGEST_PATTERN:
         return skeleton, words
+    if GROUP in skeleton:
+        # A name so long is taken for the token that it may be, or some tokens would be cut and not be known as such.
+        skeleton, words = next(iter(readings(skeleton, words)), (skeleton, words))
+        if len(skeleton) - len(words) + sum(map(len, words)) <= LONGEST_PATTERN:
+            return skeleton, words
     parts = skeleton.split(HOLE)
     room = LONGEST_PATTERN - 1
     out = _cut(parts[0], room)

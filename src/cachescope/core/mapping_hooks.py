@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from time import perf_counter_ns
 from types import FunctionType
 from typing import Any
 
 from cachescope.core import batch as b
-from cachescope.core.closeup import TIMING, began, timed
+from cachescope.core.closeup import TIMING, began, enter, loader_began, loader_took, lookup_ended, lookup_took, took
 from cachescope.core.faults import swallow
 from cachescope.core.hooks import Hook, Meet, kind_of_hook
 from cachescope.core.looking import REFUSED, is_there, owned_state, peek, peek_or_refuse, state_of
@@ -67,15 +68,20 @@ def _lookup_flat(original: Any, meet: Meet) -> Hook:
                 return original(self, key)
             if frame is not None:
                 frame[LOOKED] = True
-        if TIMING.up and began(state):
-            return timed(state, b.LOOKUP_HIT, __getitem__, self, key)
+        since = enter(state) if TIMING.up else 0
+        hit: bool | None = None
         try:
             value = original(self, key)
+            hit = True
         except KeyError:
+            hit = False
             state.hidden_misses += 1
             if state.armed:
                 tell_lookup(state, key, False)
             raise
+        finally:
+            if since:
+                lookup_ended(state, key, hit, perf_counter_ns() - since)
         state.hidden_hits += 1
         if state.armed:
             tell_lookup(state, key, True)
@@ -95,9 +101,13 @@ def _lookup_open(original: Any, meet: Meet) -> Hook:
             return original(self, key)
         if frame is not None:
             frame[LOOKED] = True
+        since = enter(state) if TIMING.up else 0
         mine = state.push(LOOKUP, key, b.DELETED)
         missed: bool | None = None
+        took_ns = 0
         try:
+            if since:
+                since = perf_counter_ns()
             value = original(self, key)
             missed = bool(mine[LOOKED])  # __missing__ ran: it marks the frame
         except KeyError:
@@ -107,9 +117,13 @@ def _lookup_open(original: Any, meet: Meet) -> Hook:
             missed = True if mine[LOOKED] else None  # its loader failed; or it was no lookup at all
             raise
         finally:
+            if since:
+                took_ns = perf_counter_ns() - since
             state.pop(mine)
             if missed is not None:
                 count_lookup(state, key, not missed)
+            if since:
+                lookup_ended(state, key, None if missed is None else not missed, took_ns)
         return value
 
     return __getitem__
@@ -129,14 +143,19 @@ def _missing_open(original: Any, meet: Meet) -> Hook:
         overridden = frame is not None and frame[OP] == LOOKUP  # then the hook of that __getitem__ counts
         if frame is not None:
             frame[LOOKED] = True
+        since = loader_began(state)
         mine = state.push(LOADING, key, b.DELETED)  # what a loader reads and sets are operations of their own
+        failed = True
         try:
             value = original(self, key)
+            failed = False
         except BaseException:
             if not overridden:
                 count_lookup(state, key, False)
             raise
         finally:
+            if since:
+                loader_took(state, perf_counter_ns() - since, failed)
             state.pop(mine)
         if not overridden:
             count_lookup(state, key, False)
@@ -151,10 +170,12 @@ def _get_flat(original: Any, meet: Meet) -> Hook:
     """A ``get`` written in C, which calls nothing on ``self``."""
 
     def get(self: Any, key: Any, default: Any = None, /) -> Any:
-        if TIMING.up and began(state_of(self, meet)):
-            return timed(state_of(self, meet), b.LOOKUP_HIT, get, self, key, default)
+        since = began(state_of(self, meet)) if TIMING.up else 0
         value = original(self, key, MISSING)
+        took_ns = perf_counter_ns() - since if since else 0
         state = state_of(self, meet)
+        if took_ns:
+            lookup_took(state, key, value is not MISSING, took_ns)
         if state.busy or state.armed:
             busy_get(state, key, value is not MISSING)
         elif value is MISSING:
@@ -177,12 +198,15 @@ def _lookup_default(original: Any, meet: Meet) -> Hook:
         old = peek_or_refuse(state, self, key)
         if old is REFUSED:
             return original(self, key)
+        since = began(state) if TIMING.up else 0
         try:
             value = original(self, key)
         except BaseException as error:
             if isinstance(error, KeyError):
                 count_lookup(state, key, False)
             raise
+        if since:
+            took(state, b.LOOKUP_MISS if old is MISSING else b.LOOKUP_HIT, perf_counter_ns() - since)
         count_lookup(state, key, old is not MISSING)
         if old is MISSING and is_there(state, self, key):
             settle_open_set(state, self, key, old, value)
@@ -203,11 +227,19 @@ def _get_open(original: Any, meet: Meet) -> Hook:
         if frame is not None:
             frame[LOOKED] = True
         resident = is_there(state, self, key)
+        since = enter(state) if TIMING.up else 0
         mine = state.push(GET, key, b.DELETED)
+        hit: bool | None = None
         try:
+            if since:
+                since = perf_counter_ns()
             value = original(self, key, *args, **kwargs)
+            hit = resident
         finally:
+            took_ns = perf_counter_ns() - since if since else 0
             state.pop(mine)
+            if since:
+                lookup_ended(state, key, hit, took_ns)
         if not mine[LOOKED]:
             count_lookup(state, key, resident and is_there(state, self, key))
         return value
@@ -240,10 +272,15 @@ def _set_open(original: Any, meet: Meet) -> Hook:
             return original(self, key, value, *args, **kwargs)
         # A dict's own methods can be called past all hooks: dict.popitem(self).
         victim = next_victim(state, self) if behind or state.data is None else None
+        since = began(state) if TIMING.up else 0
         mine = state.push(SET_OPEN, key, b.EVICTED)
         mine.append(value)
         try:
+            if since:
+                since = perf_counter_ns()
             result = original(self, key, value, *args, **kwargs)
+            if since:
+                took(state, b.SET_TIME, perf_counter_ns() - since)
         finally:
             if not mine[COMMITTED]:
                 settle_open_set(state, self, key, MISSING if mine[OWN_KEY_LEFT] else old, value)
@@ -299,6 +336,14 @@ def _setdefault(original: Any, meet: Meet) -> Hook:
     return setdefault
 
 
+def _deleted(state: State, original: Any, self: Any, /, *args: Any, **kwargs: Any) -> Any:
+    """Call what removes an entry, and hand in how long that took."""
+    since = perf_counter_ns()
+    result = original(self, *args, **kwargs)
+    took(state, b.DELETE_TIME, perf_counter_ns() - since)
+    return result
+
+
 @kind_of_hook("delete_flat")
 def _delete_flat(original: Any, meet: Meet) -> Hook:
     """A ``__delitem__`` of a cache that is itself a dict, or whose entries are in one of another class."""
@@ -309,9 +354,10 @@ def _delete_flat(original: Any, meet: Meet) -> Hook:
         value = peek_or_refuse(state, self, key)
         if value is REFUSED or value is MISSING or RETIRED in state.busy:
             return original(self, key)
+        since = began(state) if TIMING.up else 0
         mine = state.push(DELETE_OPEN, key, cause_at(frame, key))  # seen by what looks for unseen removals
         try:
-            return original(self, key)
+            return original(self, key) if not since else _deleted(state, original, self, key)
         finally:
             settle_removal(state, self, key, value, mine[CAUSE], frame)
             state.pop(mine)
@@ -331,8 +377,11 @@ def _delete_open(original: Any, meet: Meet) -> Hook:
         value = peek_or_refuse(state, self, key)
         if value is REFUSED:
             return original(self, key, *args, **kwargs)
+        since = began(state) if TIMING.up else 0
         mine = state.push(DELETE_OPEN, key, cause_at(frame, key))
         try:
+            if since:
+                return _deleted(state, original, self, key, *args, **kwargs)
             return original(self, key, *args, **kwargs)
         finally:
             state.pop(mine)
@@ -357,9 +406,12 @@ def _pop(original: Any, meet: Meet) -> Hook:
         if value is REFUSED:
             return original(self, key, *args, **kwargs)
         cause = cause_at(frame, key)
+        since = began(state) if TIMING.up and value is not MISSING else 0
         mine = state.push(POP, key, cause)
         error: BaseException | None = None
         try:
+            if since:
+                return _deleted(state, original, self, key, *args, **kwargs)
             return original(self, key, *args, **kwargs)
         except BaseException as raised:
             error = raised

@@ -1,8 +1,9 @@
 """The patterns of many keys: which words at which place are one ``{word}``, and which fields one ``{token}``.
 
 A tree for each skeleton, a level for each hole, an id at the end of each path. A node with too many different words
-under it becomes ``{word}`` and its subtrees are joined. When too many skeletons differ only within fields such as
-``ab_{int}-x``, they have one *form*, and those fields become ``{token}``.
+under it becomes ``{word}`` and its subtrees are joined. A skeleton with a sealed field is folded into the one that it
+may be a case of (:mod:`~cachescope.core.key_readings`), as soon as that is there. When too many skeletons differ only
+within fields such as ``ab_{int}-x``, they have one *form*, and those fields become ``{token}``.
 
 A node or form once generalised stays so, and joining is a union: what it all comes to depends on the set of keys and
 not on their order. Merging is therefore commutative and associative, while no limit is met.
@@ -10,12 +11,13 @@ not on their order. Merging is therefore commutative and associative, while no l
 
 from __future__ import annotations
 
-import functools
 import re
 from typing import Any, Final, Self
 
-from cachescope.core.key_masks import ANY_LENGTH, GROUP, HASH_SEAL, SLUG_SEAL, TOKEN_SEAL, WILDCARDS
-from cachescope.core.key_sketch import HOLE, LONGEST_PATTERN, WORD, fill, unsealed
+from cachescope.core.key_masks import HOLE, WORD
+from cachescope.core.key_readings import form_of, is_certain, of_any_length, place_of_hole, readings
+from cachescope.core.key_sketch import fill
+from cachescope.core.pattern_rows import brief, number, pattern_row
 
 OVERFLOW: Final = "overflow"
 _MOST_CREATED: Final = 64  # times the limit: literal patterns ever made, most of them folded since
@@ -25,13 +27,7 @@ _MOST_CREATED: Final = 64  # times the limit: literal patterns ever made, most o
 # one step down before it lets keys overflow.
 _STEPS: Final = ((64, 24, 32, 12), (32, 12, 24, 8), (16, 6, 12, 5), (8, 3, 6, 3))
 
-_LETTERS_ONLY: Final = TOKEN_SEAL + ANY_LENGTH
-_MOST_GROUPS: Final = 4  # in one skeleton that are tried as what they may be, each with and without the others
-_KINDS: Final = {TOKEN_SEAL: "{token}", HASH_SEAL: "{hash}", SLUG_SEAL: "{slug}"}
-_LENGTHS: Final = re.compile(f"(?<=[{TOKEN_SEAL}{HASH_SEAL}]).")  # slugs have none
 _BEHIND: Final = re.compile(r"(?<!\0)\{")  # not the number of k1= or v2:
-_FIELD: Final = re.compile(rf"[_-]*(?:\0|\{{(?:{WILDCARDS})\}})(?:[_-]*(?:\0|\{{(?:{WILDCARDS})\}}))*[_-]*")
-_ATOMS: Final = frozenset("{%s}" % name for name in WILDCARDS.split("|"))  # noqa: UP031 - braces
 
 
 class PatternTrees:
@@ -147,43 +143,44 @@ class PatternTrees:
             ValueError: *data* is nothing that ``to_dict`` returns.
         """
         if not isinstance(data, dict) or data.get("version") != 1:
-            raise ValueError(f"key patterns: expected a dict of version 1, got {_brief(data)}")
-        table = cls(_number(data, "limit", 1, 1_000_000))
-        table._step = _number(data, "step", 0, len(_STEPS) - 1)
-        table._created = _number(data, "created", 0, 1 << 40)
-        table.generalisations = _number(data, "generalisations", 0, 1 << 40)
+            raise ValueError(f"key patterns: expected a dict of version 1, got {brief(data)}")
+        table = cls(number(data, "limit", 1, 1_000_000))
+        table._step = number(data, "step", 0, len(_STEPS) - 1)
+        table._created = number(data, "created", 0, 1 << 40)
+        table.generalisations = number(data, "generalisations", 0, 1 << 40)
         ids, patterns, coarse = data.get("ids"), data.get("patterns"), data.get("coarse")
         if not isinstance(coarse, list) or not all(type(form) is str for form in coarse):
-            raise ValueError(f"key patterns: 'coarse' should list texts, got {_brief(coarse)}")
+            raise ValueError(f"key patterns: 'coarse' should list texts, got {brief(coarse)}")
         table._coarse = set(coarse)
         if not isinstance(ids, list) or not ids or not all(type(i) is int and 0 <= i < len(ids) for i in ids):
-            raise ValueError(f"key patterns: 'ids' should list ids below its length, got {_brief(ids)}")
+            raise ValueError(f"key patterns: 'ids' should list ids below its length, got {brief(ids)}")
         if ids[0] != 0 or any(ids[i] != i for i in ids):
             raise ValueError("key patterns: 'ids' should list resolved ids, 0 (overflow) first")
         if not isinstance(patterns, list) or len(patterns) > table.limit:
-            raise ValueError(f"key patterns: 'patterns' should list at most {table.limit}, got {_brief(patterns)}")
+            raise ValueError(f"key patterns: 'patterns' should list at most {table.limit}, got {brief(patterns)}")
         table._parents = list(ids)
         table._texts = [""] * len(ids)
         table._texts[0] = OVERFLOW
         seen = {0}
         for row in patterns:
-            leaf, skeleton, path = _row(row)
+            leaf, skeleton, path = pattern_row(row)
             if not 0 < leaf < len(ids) or ids[leaf] != leaf or leaf in seen:
-                raise ValueError(f"key patterns: id {leaf} of {_brief(row)} is unknown, folded, or there twice")
+                raise ValueError(f"key patterns: id {leaf} of {brief(row)} is unknown, folded, or there twice")
             seen.add(leaf)
             table._texts[leaf] = fill(skeleton, path)
             if not _grow(table._trees, skeleton, path, leaf):
-                raise ValueError(f"key patterns: {_brief(row)} contradicts a pattern before it")
-            form = _form(skeleton, path)[0]
+                raise ValueError(f"key patterns: {brief(row)} contradicts a pattern before it")
+            form = form_of(skeleton, path)[0]
             if form != skeleton:
                 if form in table._coarse:
-                    raise ValueError(f"key patterns: {_brief(row)} contradicts the coarse form {_brief(form)}")
+                    raise ValueError(f"key patterns: {brief(row)} contradicts the coarse form {brief(form)}")
                 table._forms.setdefault(form, set()).add(skeleton)
         if seen != set(ids):
             raise ValueError("key patterns: 'ids' names patterns that are not there")
         table._live = len(patterns)
         for skeleton in table._trees:
             table._settle(skeleton)
+            table._note(skeleton)
         return table
 
     def _place(self, skeleton: str, words: list[str]) -> int:
@@ -193,7 +190,7 @@ class PatternTrees:
             path = list(words)
             node: Any = self._trees.get(skeleton)
             if node is None:
-                form, kept = _form(skeleton, words)
+                form, kept = form_of(skeleton, words)
                 if form in self._coarse and form != skeleton:
                     return self._place(form, kept)
                 room = self._live < self.limit
@@ -217,7 +214,7 @@ class PatternTrees:
                     node = below
                 if node is not None:
                     return node  # type: ignore[no-any-return]
-            for candidate, left in _readings(skeleton, path):
+            for candidate, left in readings(skeleton, path):
                 if candidate in self._magnets:
                     return self._place(candidate, left)
             if room:
@@ -250,7 +247,7 @@ class PatternTrees:
         first, other, _, behind = _STEPS[self._step]
         if depth == 0 and skeleton != HOLE and skeleton.lstrip("b('")[:1] == HOLE:
             return first
-        return behind if behind_words or _BEHIND.search(skeleton[: _hole(skeleton, depth)]) else other
+        return behind if behind_words or _BEHIND.search(skeleton[: place_of_hole(skeleton, depth)]) else other
 
     def _settle(self, skeleton: str, forced: Any = None) -> None:
         """Collapse each place of one tree that has too many words, and *forced*; fold the ids."""
@@ -280,28 +277,32 @@ class PatternTrees:
             self._forget(skeleton)
         self._live -= len(leaves)
         for skeleton, path, leaf in leaves:
-            self._parents[leaf] = self._place(*_form(skeleton, list(path)))
+            self._parents[leaf] = self._place(*form_of(skeleton, list(path)))
             self._texts[leaf] = ""
         self._folded()
 
     def _attract(self, skeleton: str) -> None:
-        """A skeleton is new: note what it may be, and take in those that may be it."""
-        for candidate, _ in _readings(skeleton, [""] * skeleton.count(HOLE)):
+        """A skeleton is new: take in those that may be it."""
+        for magnet in self._note(skeleton):
+            for taken in sorted(self._groups.get(magnet, ())):
+                self._absorb(taken)
+
+    def _note(self, skeleton: str) -> list[str]:
+        """Note what a skeleton may be, and, if it has a certain field, that others may be it; give what is new of that."""
+        for candidate, _ in readings(skeleton, [""] * skeleton.count(HOLE)):
             self._groups.setdefault(candidate, set()).add(skeleton)
-        if not any(f"{GROUP}{kind}{seal}" in skeleton for seal, kind in _KINDS.items()):
-            return
-        for magnet in dict.fromkeys((skeleton, _LENGTHS.sub(ANY_LENGTH, skeleton))):
-            if magnet not in self._magnets:
-                self._magnets.add(magnet)
-                for taken in sorted(self._groups.get(magnet, ())):
-                    self._absorb(taken)
+        if not is_certain(skeleton):
+            return []
+        new = [m for m in dict.fromkeys((skeleton, of_any_length(skeleton))) if m not in self._magnets]
+        self._magnets.update(new)
+        return new
 
     def _absorb(self, skeleton: str) -> None:
         """Fold what of a tree may be a magnet into it."""
         tree = self._trees.pop(skeleton, None)
         taken = []
         for path, leaf in _leaves(tree) if tree is not None else ():
-            reading = next((r for r in _readings(skeleton, list(path)) if r[0] in self._magnets), None)
+            reading = next((r for r in readings(skeleton, list(path)) if r[0] in self._magnets), None)
             if reading is None:
                 _grow(self._trees, skeleton, list(path), leaf)
             else:
@@ -317,7 +318,7 @@ class PatternTrees:
 
     def _forget(self, skeleton: str) -> None:
         """A tree is gone: nothing is to find it any more."""
-        for candidate, _ in _readings(skeleton, [""] * skeleton.count(HOLE)):
+        for candidate, _ in readings(skeleton, [""] * skeleton.count(HOLE)):
             self._groups.get(candidate, set()).discard(skeleton)
 
     def _collapse(self, skeleton: str, node: Any, depth: int, forced: Any, *, behind_words: bool = False) -> bool:
@@ -385,117 +386,3 @@ def _grow(trees: dict[str, Any], skeleton: str, path: list[str], leaf: int) -> b
         return False
     node[last] = leaf
     return True
-
-
-def _readings(skeleton: str, words: list[str]) -> list[tuple[str, list[str]]]:
-    """What a skeleton may be, and the words left, if some of its groups are what they are sealed as.
-
-    The most general ones come first.
-    """
-    if GROUP not in skeleton:
-        return []
-    lengths = ""
-    if _LETTERS_ONLY in skeleton:  # the word says how long such a one is
-        lengths = "".join(chr(ord(ANY_LENGTH) + (0 if word == WORD else len(word))) for word in words)
-    return [(candidate, [words[i] for i in left]) for candidate, left in _candidates(skeleton, lengths)]
-
-
-@functools.lru_cache(maxsize=512)  # at most 0.5 MB; words behind a sealed field come with one skeleton
-def _candidates(skeleton: str, lengths: str) -> tuple[tuple[str, tuple[int, ...]], ...]:
-    """For each reading: its skeleton, and the numbers of the holes that are left."""
-    spans = _spans(skeleton)[:_MOST_GROUPS]
-    every = range(skeleton.count(HOLE))
-    out: dict[str, tuple[int, ...]] = {}
-    for chosen in range((1 << len(spans)) - 1, 0, -1):
-        text, start, gone, any_length = "", 0, set[int](), False
-        for number, (opened, closed) in enumerate(spans):
-            if not chosen >> (len(spans) - 1 - number) & 1:
-                continue
-            if opened < start:
-                break  # inside one that is chosen
-            first = skeleton.count(HOLE, 0, opened)
-            gone.update(range(first, first + skeleton.count(HOLE, opened, closed)))
-            seal = skeleton[closed : closed + 2]
-            if seal == _LETTERS_ONLY and lengths:
-                seal = TOKEN_SEAL + lengths[first]
-            any_length |= seal == _LETTERS_ONLY
-            text += f"{skeleton[start:opened]}{GROUP}{_KINDS[seal[0]]}{seal}"
-            start = closed + 2
-        else:
-            text += skeleton[start:]
-            out.setdefault(
-                _LENGTHS.sub(ANY_LENGTH, text) if any_length else text, tuple(i for i in every if i not in gone)
-            )
-    return tuple(out.items())
-
-
-def _spans(skeleton: str) -> list[tuple[int, int]]:
-    """Where the groups begin and where their seals are, without those that are certain; outer ones first."""
-    opened: list[int] = []
-    found = []
-    for place, character in enumerate(skeleton):
-        if character == GROUP:
-            opened.append(place)
-        elif character in _KINDS and opened and place + 1 < len(skeleton):
-            begin = opened.pop()
-            if skeleton[begin + 1 : place] != _KINDS[character]:
-                found.append((begin, place))
-    return sorted(found)
-
-
-def _form(skeleton: str, words: list[str]) -> tuple[str, list[str]]:
-    """Return a skeleton with its fields of several parts as {token}, and the words left."""
-    out = []
-    kept = []
-    start = place = 0
-    for match in _FIELD.finditer(skeleton):
-        field = match.group()
-        out.append(skeleton[start : match.start()])
-        start = match.end()
-        if field == HOLE:
-            kept.append(words[place])
-            out.append(field)
-        elif field in _ATOMS:
-            out.append(field)
-        else:
-            out.append("{token}")
-        place += field.count(HOLE)
-    out.append(skeleton[start:])
-    return "".join(out), kept
-
-
-def _hole(skeleton: str, number: int) -> int:
-    """Where the hole of that number is, counted from 0."""
-    place = -1
-    for _ in range(number + 1):
-        place = skeleton.find(HOLE, place + 1)
-    return place
-
-
-def _brief(data: object) -> str:
-    text = ascii(data)
-    return text if len(text) <= 60 else text[:60] + "..."
-
-
-def _number(data: dict[Any, Any], name: str, least: int, most: int) -> int:
-    value = data.get(name)
-    if type(value) is not int or not least <= value <= most:
-        raise ValueError(f"key patterns: {name!r} should be an int from {least} to {most}, got {_brief(value)}")
-    return value
-
-
-def _row(row: object) -> tuple[int, str, list[str]]:
-    """Check one row of to_dict's patterns."""
-    if isinstance(row, list) and len(row) == 3:
-        leaf, skeleton, path = row
-        if (
-            type(leaf) is int
-            and type(skeleton) is str
-            and len(skeleton) <= LONGEST_PATTERN
-            and unsealed(skeleton).replace(HOLE, "").isprintable()
-            and isinstance(path, list)
-            and len(path) == skeleton.count(HOLE)
-            and all(type(word) is str and len(word) <= LONGEST_PATTERN and word.isprintable() for word in path)
-        ):
-            return leaf, skeleton, path
-    raise ValueError(f"key patterns: expected [id, skeleton, words], a printable word for each hole, got {_brief(row)}")

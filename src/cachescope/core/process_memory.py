@@ -6,6 +6,7 @@ Every source may be denied or absent. Its figure is None then, and a note says w
 from __future__ import annotations
 
 import gc
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -84,6 +85,7 @@ def measure(caches: Iterable[CacheUse], *, whole: bool = True) -> MemorySnapshot
     uses = _asked("caches", lambda: tuple(sorted(caches, key=lambda use: (-use.size_bytes, use.cache_name))), notes)
     return MemorySnapshot(
         timestamp=time.time(),
+        pid=os.getpid(),
         rss_bytes=rss_bytes,
         uss_bytes=uss_bytes,
         swap_bytes=swap_bytes,

@@ -85,10 +85,11 @@ class CacheRecord:
         """Count an object's state as one of this name's."""
         self.states[state.serial] = weakref.ref(state)
         self.instances_total += 1
-        if self._scopes:
-            state.arm(SCOPED)
-        if self.watched:
-            state.arm(WATCHED)
+        for reason, wanted in ((SCOPED, self._scopes > 0), (WATCHED, self.watched)):
+            if wanted:
+                state.arm(reason)
+            elif state.armed & reason:  # it had another name
+                state.disarm(reason)
 
     def retire(self, state: State) -> None:
         """An object went: keep what it did. Called from ``__del__``, so it only appends."""
@@ -101,7 +102,8 @@ class CacheRecord:
             state.ledger.clear(3)
         flow = tuple(value - base for value, base in zip(now, state.base, strict=True))
         self._retired.append((flow, state.ledger.kinds))
-        self.batch.put((DIED, state.serial, 0, None, 0, 0, 0, time.monotonic(), state.reads))
+        # Beyond the limit too: nothing else would end the lives of its entries.
+        self.batch.events.append((DIED, state.serial, 0, None, 0, 0, 0, time.monotonic(), state.reads))
 
     def keep(self, flow: tuple[int, ...], kinds: dict[type, Any]) -> None:
         """Keep the figures of an object that lives on unwatched."""
@@ -159,6 +161,10 @@ class CacheRecord:
     def close_bucket(self, now: float) -> None:
         """Close the bucket that is open, with what the counters counted meanwhile; *now* is of ``time.monotonic()``."""
         totals = self.totals()
+        if totals.counters == self._told.counters and not self.watched and not self.flow.changed():
+            self.flow.windows.skip(now)
+            self.flow.forget_old(time.time() - self._config.retention_minutes * 60.0)
+            return
         self.flow.windows.open.totals = totals.minus(self._told)
         self._told = totals
         self.flow.close_bucket(now)
@@ -250,13 +256,12 @@ class CacheRecord:
         for state in states:
             state.share = self.share
         self.flow.thin(self.share)
-        kept_by_serial = {state.serial: self.flow.keep(state.serial, factor) for state in states}
         for state in states:
-            kept = kept_by_serial[state.serial]
-            gone = [key for key in _copy_of(state.followed) if hash(key) not in kept]
-            state.followed.difference_update(gone)  # in place: hooks go on adding meanwhile
-            state.followed_hashes.difference_update(_copy_of(state.followed_hashes) - kept)
-            for key_hash in [key_hash for key_hash in state.reads.copy() if key_hash not in kept]:
+            dropped = self.flow.drop(state.serial, factor)
+            # Hooks go on adding meanwhile: keys whose set waits in the batch have no life yet, and stay.
+            state.followed.difference_update([key for key in _copy_of(state.followed) if hash(key) in dropped])
+            state.followed_hashes.difference_update(dropped)
+            for key_hash in dropped:
                 state.reads.pop(key_hash, None)
 
     def fresh_entries(self, most: int) -> int:

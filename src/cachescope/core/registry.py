@@ -28,6 +28,7 @@ from cachescope.core.events import MemoryEventType, ProfilingLevel, Removal
 from cachescope.core.filters import Filters
 from cachescope.core.flow import RecentEvent
 from cachescope.core.following import drain, event_type_of, follow_timings, recent_rows
+from cachescope.core.key_ids import make_secret
 from cachescope.core.origins import Origins
 from cachescope.core.patterns import KeyPatterns
 from cachescope.core.read_watch import ReadWatch
@@ -92,6 +93,7 @@ class CacheRegistry:
         """Where hooks find this registry (see ``cachescope.instrument.binding``)."""
         self.exit_note = ""
         self._lock = threading.RLock()
+        make_secret()
         self._rates: dict[str, tuple[int, float]] = {}
 
     # Caches come and go
@@ -390,6 +392,10 @@ class CacheRegistry:
         activity.lives.merge(record.use_so_far())
         patterns = record.flow.patterns
         process = f"{self.uid[:6]}"
+        if since is None or since <= windows.began:
+            activity.keys = record.flow.keys
+        else:
+            activity.keys.merge(record.flow.keys_since_bucket())
         activity.keys = activity.keys.named(lambda key: _pattern_of(patterns, key), self.config.raw_keys, process)
         return activity
 
@@ -472,20 +478,18 @@ class CacheRegistry:
 
     def own_bytes(self) -> int:
         """An estimate of the memory that profiling takes in this process."""
-        lives = cells = ledger = states = 0
+        followed = ledger = states = 0
         for record in list(self.records.values()):
-            lives += record.flow.lives_count
-            cells += len(record.flow.cells)
+            followed += record.flow.memory_bytes()
             for state in record.live_states():
                 states += 1
                 ledger += sys.getsizeof(state.ledger.charges) + 32 * len(state.ledger.charges)
-                ledger += 160 * len(state.ledger.shares)
+                ledger += 160 * len(state.ledger.shares) + 90 * len(state.reads)
         return (
-            380 * lives
-            + 400 * cells
-            + 700 * states
+            followed
+            + 800 * states
             + ledger
-            + 190 * len(self.batch.events)
+            + 220 * len(self.batch.events)
             + self.sites.memory_bytes()
             + self.origins.memory_bytes()
         )

@@ -165,9 +165,11 @@ def nested_set(state: State, original: Any, self: Any, key: Any, value: Any) -> 
     old = peek_or_refuse(state, self, key)
     if old is REFUSED:
         return original(self, key, value)
+    since = began(state) if TIMING.up else 0
     mine = state.push(SET, key, b.EVICTED)
-    since = began(state) if frame is None and TIMING.up else 0
     try:
+        if since:
+            since = perf_counter_ns()
         result = original(self, key, value)
         if since:
             took(state, b.SET_TIME, perf_counter_ns() - since)

@@ -162,8 +162,8 @@ class State:
         self.armed = self.quota = self.timings_left = 0
         self.reads: dict[int, float] = {}
         """When followed entries were last read, by key hash, as far as reads are watched."""
-        self.timing: set[int] = set()
-        """The threads inside an operation that is timed."""
+        self.timing: dict[int, int] = {}
+        """The threads inside an operation that is timed, and the nanoseconds that loaders took inside it."""
         self.pending: dict[tuple[int, int], int] = {}
         """Timed misses whose load has not ended: when they began, by task or thread and key hash."""
         self._hold(ledger)

@@ -67,7 +67,7 @@ def _timed(what: int, inner: Any) -> Hook:
 
     def timed_hook(self: Any, key: Any, *more: Any) -> Any:
         state = getattr(self, ATTRIBUTE, None)
-        if state is None or not began(state) or state.frame() is not None:
+        if state is None or not began(state):
             return inner(self, key, *more)
         return timed(state, what, inner, self, key, *more)
 
@@ -145,7 +145,18 @@ def _get_timed(original: Any, meet: Meet) -> Hook:
     if hasattr(original, "__wrapped__") or type(original) is not FunctionType:
         return _get_wrapped(original, meet)
 
+    def inside(self: Any, key: Any, default: Any = None) -> Any:
+        with self._TimedCache__timer:
+            if key in self:
+                return self[key]
+        count_miss(state_of(self, meet), key)
+        return default
+
+    timed_get = _timed(b.LOOKUP_HIT, inside)
+
     def get(self: Any, key: Any, default: Any = None) -> Any:
+        if TIMING.up:
+            return timed_get(self, key, default)
         with self._TimedCache__timer:
             if key in self:
                 return self[key]

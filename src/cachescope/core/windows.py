@@ -58,6 +58,7 @@ class Windows(Generic[F]):
         self._seconds, self._most, self._retention = bucket_seconds, most, retention_seconds
         self._opened = now
         self.began = now
+        self._dropped_until = now
         self.open = make()
         self.whole = make()
         """All closed ones, those that the ring has dropped included."""
@@ -73,10 +74,18 @@ class Windows(Generic[F]):
         self.whole.merge(closed)
         start, self._opened = self._opened, max(now, self._opened)
         self.closed.append(Bucket(start, self._opened, closed.thinned()))
-        while self.closed and now - self.closed[0].end > self._retention:
-            self.closed.pop(0)
+        self._drop_old(now)
         while len(self.closed) > self._most:
             self._join(now)
+
+    def skip(self, now: float) -> None:
+        """Nothing happened since the open bucket was opened: let it begin now. The ring keeps a gap there."""
+        self._opened = max(now, self._opened)
+        self._drop_old(now)
+
+    def _drop_old(self, now: float) -> None:
+        while self.closed and now - self.closed[0].end > self._retention:
+            self._dropped_until = self.closed.pop(0).end
 
     def _join(self, now: float) -> None:
         def relative(at: int) -> float:
@@ -97,15 +106,20 @@ class Windows(Generic[F]):
         return out
 
     def since(self, then: float) -> tuple[F, float]:
-        """``(what happened since *then*, when that begins in fact)``: a bucket is taken whole when most of it is later."""
+        """``(what happened since *then*, when that begins in fact)``.
+
+        A bucket is taken whole when most of it is later, the open one in any case. What the ring has dropped is only
+        in everything since the beginning.
+        """
         if then <= self.began:
             return self.all(), self.began
         out = self._make()
-        begins = self._opened
-        for bucket in reversed(self.closed):
+        begins = max(then, self._dropped_until)
+        for bucket in self.closed:
             if (bucket.start + bucket.end) / 2 < then:
-                break
-            out.merge(bucket.fold)
-            begins = bucket.start
+                begins = max(begins, bucket.end)
+            else:
+                out.merge(bucket.fold)
+                begins = min(begins, bucket.start)
         out.merge(self.open)
-        return out, begins
+        return out, min(begins, self._opened)

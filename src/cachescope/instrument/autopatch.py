@@ -1,5 +1,7 @@
 """Auto-patching: hooks on a library's classes, so that every cache of it is seen, made before or after.
 
+Where a library's decorators keep results in a plain dict, what makes the decorated functions is replaced as well.
+
 Patching walks the table that undoing walks back. A class patch is shared by all profilers of the process, of which one at
 a time owns a library.
 """
@@ -9,6 +11,7 @@ from __future__ import annotations
 import logging
 import sys
 import threading
+from functools import partial
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -19,6 +22,7 @@ from cachescope.core.errors import ConfigurationError
 from cachescope.core.faults import swallow
 from cachescope.core.hooks import Meet, is_hook, make_hook, unhooked
 from cachescope.core.registry import CacheRegistry
+from cachescope.instrument import stand_ins
 from cachescope.instrument.binding import INERT, Home, detach, home_of, meeting, registry_of
 
 _log = logging.getLogger("cachescope")
@@ -42,12 +46,12 @@ class PatchRow(NamedTuple):
 
 
 class PatchedLibrary:
-    """The hooks on one library's classes."""
+    """The hooks on one library's classes, and what replaces its functions."""
 
     def __init__(self, adapter: Adapter, home: Home) -> None:
         self.adapter, self.home = adapter, home
         self.failure = ""
-        self._installed: list[tuple[type, str, Any, Any]] = []
+        self._installed: list[tuple[Any, str, Any, Any]] = []
         meet = meeting(home, adapter)
         # A hook that another tool's wrapper keeps in place after the undo meets nobody.
         self._meet: Meet = lambda obj: INERT if self._undone else meet(obj)
@@ -62,10 +66,24 @@ class PatchedLibrary:
                 self._replace(patch)
             if self._root is not None:
                 self._follow_subclasses(self._root)
+            self._replace_functions()
         except Exception as error:
             self.failure = f"{type(error).__name__}: {error}"
             swallow(f"patching {self.adapter.name}", error)
             self.undo()
+
+    def _replace_functions(self) -> None:
+        """Replace what makes decorated functions, where the adapter names it, so that plain dicts get stand-ins."""
+        name = self.adapter.name
+        functions = getattr(self.adapter, "functions", None)
+        if functions is None:
+            return
+        stand_ins.open_for(name, self.home)
+        for patch in list(functions()):
+            raw = vars(patch.owner)[patch.name]
+            made = patch.replacement(raw, partial(stand_ins.stand_in, name))
+            setattr(patch.owner, patch.name, made)
+            self._installed.append((patch.owner, patch.name, raw, made))
 
     def _replace(self, patch: Patch) -> None:
         raw = vars(patch.owner).get(patch.method, _ABSENT)
@@ -104,6 +122,7 @@ class PatchedLibrary:
     def undo(self) -> None:
         """Put every method back, the last one first; leave what somebody else has put on top, switched off."""
         self._undone = True
+        stand_ins.close_for(self.adapter.name)
         while self._installed:
             owner, method, raw, hook = self._installed.pop()
             if vars(owner).get(method) is not hook:

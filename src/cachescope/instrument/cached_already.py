@@ -13,7 +13,7 @@ from cachescope.instrument import decoration
 from cachescope.instrument.binding import INERT, Admission, admit, home_of, state_on
 from cachescope.instrument.decoration import Options, Owner, line_of, shown
 from cachescope.instrument.naming import Origin
-from cachescope.instrument.objects import find_adapter, instrument
+from cachescope.instrument.objects import _known, find_adapter, instrument
 
 
 def profile_cached_function(function: Any, options: Options) -> Any:
@@ -25,8 +25,7 @@ def profile_cached_function(function: Any, options: Options) -> Any:
     import cachetools
 
     cache = function.cache
-    state = state_on(cache)
-    if state is not None:
+    if _known(cache) is not None:  # by auto-patching, or by hand
         if options.name is not None:
             instrument(cache, name=options.name, profiler=options.profiler)
         return function

@@ -293,6 +293,8 @@ class CacheMemoryProfiler(Questions):
         Raises:
             ConfigurationError: *operation* is no text, or an empty one.
         """
+        if not isinstance(operation, str) or not operation:
+            raise ConfigurationError(f"operation: {operation!r} is not allowed; expected a non-empty str")
         record = self._known_or_manual(cache_name)
         return Operation(record, operation, lambda profile: self._finished.append((record, profile)))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import time
 
 from cachescope.core.answers.allocation import allocation_patterns_of
@@ -177,7 +178,7 @@ class Questions:
         window = None if window_minutes is None else (now - window_minutes * 60.0, now)
         history = self._vitals.history
         if cache_name is None:
-            return process_trend(history, window, self.config.process_budget_bytes)
+            return process_trend(history, window, self.config.process_budget_bytes, os.getpid())
         record = self._known(cache_name)
         most, own = record.limits()
         budget = self._vitals.budget_of(cache_name)

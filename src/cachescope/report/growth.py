@@ -63,9 +63,9 @@ def of_cache(view: View, cache: MemoryProfile) -> Iterator[Text]:
 def process_labels(report: Report) -> dict[int, str]:
     """A name for each process's trend, by its identity: with its number where there are several processes."""
     own = [trend for trend in report.trends if trend.cache_name is None]
-    if len(own) > 1 and len(own) == len(report.processes):
-        return {id(trend): f"process {process.pid}" for trend, process in zip(own, report.processes, strict=True)}
-    return {id(trend): "the process" if len(own) == 1 else "a process" for trend in own}
+    if len(own) == 1:
+        return {id(own[0]): "the process"}
+    return {id(trend): "a process" if trend.pid is None else f"process {trend.pid}" for trend in own}
 
 
 def _label(view: View, trend: MemoryTrend, labels: dict[int, str]) -> str:

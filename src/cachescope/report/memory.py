@@ -93,22 +93,18 @@ def _inside(view: View, one: MemorySnapshot) -> list[_Row]:
 
 
 def _processes(view: View, snapshots: list[MemorySnapshot]) -> Iterator[Text]:
-    ordered = list(enumerate(snapshots))
-    ordered.sort(key=lambda item: -(item[1].rss_bytes or 0))
+    ordered = sorted(snapshots, key=lambda one: -(one.rss_bytes or 0))
     rows = ordered[: view.few]
-    pids = [process.pid for process in view.report.processes]
-    known = len(pids) == len(snapshots) == len(view.report.snapshots)
-    free = [figures.byte_size(one.allocator_free_bytes) for _, one in rows]
+    names = [str(one.pid) if one.pid is not None else f"no. {place + 1}" for place, one in enumerate(rows)]
+    free = [figures.byte_size(one.allocator_free_bytes) for one in rows]
     table = Table(
-        names=Column(
-            heading="Process", cells=[str(pids[place]) if known else f"no. {place + 1}" for place, _ in rows], left=True
-        ),
+        names=Column(heading="Process", cells=names, left=True),
         columns=[
-            view.figure("Resident", [figures.byte_size(one.rss_bytes) for _, one in rows], 0),
-            view.figure("Caches", [figures.byte_size(one.cache_bytes) for _, one in rows], 1, "caches {}"),
-            view.figure("Share", [figures.share(cache_share(one)) for _, one in rows], 2, "{} of it"),
-            view.figure("Its own", [figures.byte_size(one.uss_bytes) for _, one in rows], 3, "{} its own"),
-            view.figure("Swapped", [figures.byte_size(one.swap_bytes or None) for _, one in rows], 4, "{} swapped"),
+            view.figure("Resident", [figures.byte_size(one.rss_bytes) for one in rows], 0),
+            view.figure("Caches", [figures.byte_size(one.cache_bytes) for one in rows], 1, "caches {}"),
+            view.figure("Share", [figures.share(cache_share(one)) for one in rows], 2, "{} of it"),
+            view.figure("Its own", [figures.byte_size(one.uss_bytes) for one in rows], 3, "{} its own"),
+            view.figure("Swapped", [figures.byte_size(one.swap_bytes or None) for one in rows], 4, "{} swapped"),
             Column(heading="Slack", cells=free, rank=5, below=worded("{} slack", free) if view.verbose else ()),
         ],
     )

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
+from cachescope.core.analysis.captured import as_object
 from cachescope.core.analysis.heavy_hitters import HeavyHitters
-from cachescope.core.analysis.key_counts import KeyCounts
+from cachescope.core.analysis.key_counts import UNPRUNED, KeyCounts
 from cachescope.core.analysis.latencies import Latencies
 from cachescope.core.analysis.lives import Lives
 from cachescope.core.analysis.shares import Shares
 from cachescope.core.analysis.totals import Totals
 
-_KEYS_IN_RING = 64
+KEYS_IN_RING = 64
 """Keys that a closed bucket keeps: the ring has many buckets."""
 
 
@@ -25,7 +25,7 @@ class Activity:
     Attributes:
         totals: Exact counters: what changed in the bucket.
         lives: Sizes, ages and use of followed entries.
-        keys: The keys set and read most often.
+        keys: The keys set and read most often; in the buckets of a ring put there when they are closed.
         latencies: Timed operations.
         threads: Who allocates, by thread.
         tasks: The same by asyncio task.
@@ -65,9 +65,17 @@ class Activity:
 
     def thinned(self) -> Activity:
         """The same with fewer keys, as the ring keeps it."""
-        out = Activity(_KEYS_IN_RING)
+        out = Activity(UNPRUNED)
         out.merge(self)
+        out.keys = self.keys.grown_since(({}, {}), KEYS_IN_RING)
         return out
+
+    def memory_bytes(self) -> int:
+        """An estimate of the memory that this takes."""
+        sketches = [self.lives.sizes, *self.lives.ages.values(), *self.latencies.kinds.values()]
+        bins = sum(len(sketch.bins) for sketch in sketches)
+        rows = len(self.spots) + len(self.threads.rows) + len(self.tasks.rows) + len(self.totals.kinds)
+        return 2_000 + self.keys.memory_bytes() + 100 * bins + 250 * rows
 
     def to_dict(self) -> dict[str, object]:
         """The folds' states as JSON types; without totals and spots, which records keep for good."""
@@ -80,16 +88,17 @@ class Activity:
         }
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Activity:
+    def from_dict(cls, data: Mapping[str, object]) -> Activity:
         """The inverse of :meth:`to_dict`.
 
         Raises:
-            ValueError: A part is not what :meth:`to_dict` gives.
+            ValueError: A part is not what :meth:`to_dict` gives; the message names it.
         """
         out = cls()
-        out.lives = Lives.from_dict(data["lives"])
-        out.keys = KeyCounts.from_dict(data["keys"])
-        out.latencies = Latencies.from_dict(data["latencies"])
-        out.threads = Shares.from_dict(data["threads"])
-        out.tasks = Shares.from_dict(data["tasks"])
+        data = as_object("activity", data)
+        out.lives = Lives.from_dict(as_object("lives", data.get("lives")))
+        out.keys = KeyCounts.from_dict(as_object("keys", data.get("keys")))
+        out.latencies = Latencies.from_dict(as_object("latencies", data.get("latencies")))
+        out.threads = Shares.from_dict(as_object("threads", data.get("threads")))
+        out.tasks = Shares.from_dict(as_object("tasks", data.get("tasks")))
         return out

@@ -6,14 +6,25 @@ Live, a key is told from others by its ``hash()`` within one process, and a smal
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any
+from operator import itemgetter
 
+from cachescope.core.analysis.captured import as_object
 from cachescope.core.analysis.heavy_hitters import HeavyHitters, Hitter
 from cachescope.core.batch import PatternText
 from cachescope.core.key_ids import key_id
 
 _LONGEST_HELD = 256
+_LARGEST_HELD_BITS = 8 * _LONGEST_HELD
+UNPRUNED = 1 << 30
+"""The capacity of counts that are bounded by what is put into them."""
+Figures = tuple[float, float, float, float]
+Marks = tuple[dict[Hashable, Figures], dict[Hashable, Figures]]
+"""Count, bytes, hits and misses by key, of sets and of reads."""
+_NOTHING: Figures = (0.0, 0.0, 0.0, 0.0)
+_BYTES_PER_KEY = 330
+_SLOTS_BYTES = 65_536
 _RAW = "\0"
 """Between a pattern and the key itself, in the label of a key that may be shown."""
 
@@ -29,6 +40,8 @@ class LongKey:
 
 class KeyCounts:
     """Count sets and sampled reads of keys. A commutative monoid as far as :class:`HeavyHitters` is one.
+
+    Memory: twice that of :class:`HeavyHitters`, and at most some 4 KiB for each key that is held to name it by.
 
     Args:
         capacity: Keys held for sets, and as many for reads.
@@ -49,6 +62,37 @@ class KeyCounts:
         self.sets.merge(other.sets)
         self.reads.merge(other.reads)
 
+    def marks(self) -> Marks:
+        """What each key has now, to tell later by how much it has grown."""
+        return tuple(  # type: ignore[return-value]  # of two
+            {
+                key: (hitter.count, hitter.size_bytes, hitter.hits, hitter.misses)
+                for key, hitter in counts.entries.items()
+            }
+            for counts in (self.sets, self.reads)
+        )
+
+    def grown_since(self, marks: Marks, most: int) -> KeyCounts:
+        """The keys used most since *marks* were taken, with what was added to each: cheaper than to count them twice."""
+        out = KeyCounts(UNPRUNED)
+        for counts, before, grown in zip((self.sets, self.reads), marks, (out.sets, out.reads), strict=True):
+            rows = []
+            for key, hitter in counts.entries.items():
+                then = before.get(key, _NOTHING)
+                if hitter.count > then[0]:
+                    rows.append((hitter.count - then[0], key, hitter, then))
+            for added, key, hitter, then in heapq.nlargest(most, rows, key=itemgetter(0)):
+                sizes, hits, misses = hitter.size_bytes - then[1], hitter.hits - then[2], hitter.misses - then[3]
+                grown.update(key, added, sizes, hits, misses, hitter.label)
+        return out
+
+    def memory_bytes(self) -> int:
+        """An estimate of the memory that this takes, with the keys that are held."""
+        return sum(
+            _BYTES_PER_KEY * len(counts) + (_SLOTS_BYTES if counts._dropped else 0)
+            for counts in (self.sets, self.reads)
+        )
+
     def named(self, pattern_of: Callable[[object], str], raw_keys: bool, process: str) -> KeyCounts:
         """A copy that holds no key: keyed hashes and patterns instead.
 
@@ -57,7 +101,7 @@ class KeyCounts:
             raw_keys: Show keys beside their patterns.
             process: Tells this process from others, for keys that only it can tell apart.
         """
-        out = KeyCounts()
+        out = KeyCounts(self.sets.capacity)
         out.sets = _named(self.sets, pattern_of, raw_keys, process)
         out.reads = _named(self.reads, pattern_of, raw_keys, process)
         return out
@@ -81,26 +125,34 @@ class KeyCounts:
         return {"sets": self.sets.to_dict(), "reads": self.reads.to_dict()}
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> KeyCounts:
+    def from_dict(cls, data: Mapping[str, object]) -> KeyCounts:
         """The inverse of :meth:`to_dict`.
 
         Raises:
-            ValueError: A part is no state of heavy hitters.
+            ValueError: A part is no state of heavy hitters; the message names it.
         """
         out = cls()
-        out.sets = HeavyHitters.from_dict(data["sets"])
-        out.reads = HeavyHitters.from_dict(data["reads"])
+        data = as_object("keys", data)
+        out.sets = HeavyHitters.from_dict(as_object("sets of keys", data.get("sets")))
+        out.reads = HeavyHitters.from_dict(as_object("reads of keys", data.get("reads")))
         return out
 
 
 def label_of(key: object, pattern: int) -> object:
     """What may be held to name a key by: itself if it is small, else what is needed of it."""
+    return key if is_small(key) else LongKey(key, pattern)
+
+
+def is_small(key: object) -> bool:
+    """Whether a key that the batch held for a moment may be held for good."""
     kind = type(key)
-    if kind is PatternText:
-        return key
-    if (kind is str or kind is bytes) and len(key) > _LONGEST_HELD:  # type: ignore[arg-type]  # both have a length
-        return LongKey(key, pattern)
-    return key
+    if kind is str or kind is bytes:
+        return len(key) <= _LONGEST_HELD  # type: ignore[arg-type]  # both have a length
+    if kind is int:
+        return key.bit_length() <= _LARGEST_HELD_BITS  # type: ignore[attr-defined,no-any-return]  # it is one
+    if kind is tuple:
+        return all(map(is_small, key))  # type: ignore[call-overload,no-any-return]  # it is one, of few leaves
+    return True
 
 
 def _named(counts: HeavyHitters, pattern_of: Callable[[object], str], raw_keys: bool, process: str) -> HeavyHitters:

@@ -7,14 +7,15 @@ operations a cache. An interval holds what the library does, and the clock (some
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
+from cachescope.core.analysis.captured import as_object
 from cachescope.core.analysis.quantiles import Quantiles
 from cachescope.core.results import Distribution, OperationLatency
 
 OPERATIONS = (("lookup", "hit"), ("lookup", "miss"), ("set", ""), ("delete", ""), ("load", "ok"), ("load", "failed"))
 """Operation and outcome of each kind of timing, in the order of the constants in :mod:`cachescope.core.batch`."""
 LOADS = (4, 5)
+_KINDS = {str(kind): kind for kind in range(len(OPERATIONS))}
 _NS = 1e-9
 
 
@@ -63,15 +64,15 @@ class Latencies:
         return {str(kind): sketch.to_dict() for kind, sketch in self.kinds.items()}
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Latencies:
+    def from_dict(cls, data: Mapping[str, object]) -> Latencies:
         """The inverse of :meth:`to_dict`.
 
         Raises:
-            ValueError: There is a kind that this version does not know.
+            ValueError: There is a kind that this version does not know, or no sketch of it.
         """
         out = cls()
-        for kind, sketch in data.items():
-            if not kind.isdigit() or int(kind) >= len(OPERATIONS):
+        for kind, sketch in as_object("latencies", data).items():
+            if kind not in _KINDS:
                 raise ValueError(f"kind of timing {kind!r}: expected a number below {len(OPERATIONS)}")
-            out.kinds[int(kind)] = Quantiles.from_dict(sketch)
+            out.kinds[_KINDS[kind]] = Quantiles.from_dict(as_object(f"timings of kind {kind}", sketch))
         return out

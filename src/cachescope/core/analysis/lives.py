@@ -9,8 +9,8 @@ it and the entry has left, and as open when the watch ended first.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
+from cachescope.core.analysis.captured import as_amount, as_object
 from cachescope.core.analysis.quantiles import Quantiles
 from cachescope.core.results import Lifetime
 
@@ -87,9 +87,7 @@ class Lives:
         ages = self.ages.get(name)
         if ages is None:
             ages = self.ages[name] = Quantiles()
-        ages.update(
-            age_seconds if age_seconds > 0.0 else 0.0, weight
-        )  # a clock may stand still, or another thread be late
+        ages.update(max(age_seconds, 0.0), weight)  # another thread may be late to hand its event in
 
     def held(self, size_bytes: float, since: float, read: float, until: float) -> None:
         """An entry was held from *since* to *until*, watched, last read at *read* (0.0 for never), and has left."""
@@ -167,18 +165,19 @@ class Lives:
         return out
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Lives:
+    def from_dict(cls, data: Mapping[str, object]) -> Lives:
         """The inverse of :meth:`to_dict`.
 
         Raises:
-            ValueError: A part is not what :meth:`to_dict` gives.
+            ValueError: A part is not what :meth:`to_dict` gives; the message names it.
         """
         out = cls()
+        data = as_object("lives", data)
         for name in _SUMS:
-            value = data.get(name, 0.0)
-            if not isinstance(value, (int, float)):
-                raise ValueError(f"{name}: expected a number, found {value!r}")
-            setattr(out, name, float(value))
-        out.sizes = Quantiles.from_dict(data["sizes"])
-        out.ages = {str(name): Quantiles.from_dict(ages) for name, ages in data["ages"].items()}
+            setattr(out, name, as_amount(name, data.get(name)))
+        out.sizes = Quantiles.from_dict(as_object("sizes", data.get("sizes")))
+        for cause, ages in as_object("ages", data.get("ages")).items():
+            if cause not in CAUSES:
+                raise ValueError(f"ages: expected causes among {', '.join(CAUSES)}, found {cause!r}")
+            out.ages[cause] = Quantiles.from_dict(as_object(f"ages of {cause}", ages))
         return out

@@ -18,7 +18,7 @@ def recurrence_of(buckets: Sequence[tuple[float, float]], counts: Sequence[float
     """Tell one kind's allocations apart by when they happened.
 
     Args:
-        buckets: Start and end of each bucket in seconds, in order, touching; of any lengths.
+        buckets: Start and end of each bucket in seconds, in order, of any lengths; between them, nothing happened.
         counts: Allocations in each of them.
 
     Returns:
@@ -30,7 +30,7 @@ def recurrence_of(buckets: Sequence[tuple[float, float]], counts: Sequence[float
     if len(buckets) < _LEAST_BUCKETS or whole < _LEAST_ALLOCATIONS:
         return None
     seconds = [max(end - start, 0.0) for start, end in buckets]
-    observed = sum(seconds)
+    observed = buckets[-1][1] - buckets[0][0]
     if observed <= 0.0:
         return None
     active = sum(length for length, count in zip(seconds, counts, strict=True) if count > 0)

@@ -32,7 +32,7 @@ _Z = 1.959964
 _ROOT = math.sqrt(2)
 _LASTING = 0.5
 """Before a series is seen, noise that remembers four times as long is held to be twice as likely. Likelihood alone takes a
-random walk for noise that forgets (Hurwicz 1950), and would call 10 % of driftless random walks growing; so it is 4 %. It
+random walk for noise that forgets (Hurwicz 1950), and would call 10 % of driftless random walks growing; so it is 4 to 6 %. It
 costs width where points are few or their noise is slow."""
 
 

@@ -22,11 +22,12 @@ _GROUPS = 120
 EDGE_POINTS = 5
 """On each side of a change; fewer are a spike or an end."""
 _SEARCHED = 3.0
-"""Parameters that a searched place or period counts for; with one, 5 % to 10 % of plain noise had a shape."""
+"""Parameters that a searched place or period counts for. With one, 9 % of 80 points of white noise and 80 % of AR(1) noise
+with rho 0.9 had a shape; with two, 2 % and 25 %; with three, none and 4 %."""
 _FEWEST_PERIODS = 2.5
 """Seen of a wave; with less, one bend of slow noise is a wave."""
 _FEWEST_WAVE_POINTS = 30
-"""Among fewer, white noise had a wave in 5 % to 10 % of runs: there are nearly as many periods to choose from as points."""
+"""Among 15 points of white noise 6 % of runs had a wave, among 30 1 %: few points have as many periods to choose from."""
 _WAVE_SHARE = 0.5
 """Of what a line leaves, a wave explains at least this much; a smaller one is part of the noise."""
 _FEWEST_FALLS = 3

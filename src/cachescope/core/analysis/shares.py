@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
+from cachescope.core.analysis.captured import as_amount, as_object
 from cachescope.core.results import Share
 
 OTHERS = "(others)"
+_LONGEST_LABEL = 200
 
 
 class Shares:
-    """Sum counts and bytes by label. A commutative monoid; at most *most* labels, the rest is one of its own."""
+    """Sum counts and bytes by label. A commutative monoid while there are at most *most* labels; the rest is one of its own.
+
+    At most *most* + 1 rows of some 250 bytes; a label is cut at 200 characters.
+
+    Args:
+        most: Labels told apart, those that come first.
+    """
 
     __slots__ = ("most", "rows")
 
@@ -23,7 +30,8 @@ class Shares:
         """Add allocations under a label."""
         row = self.rows.get(label)
         if row is None:
-            if len(self.rows) >= self.most:
+            label = label[:_LONGEST_LABEL]
+            if label not in self.rows and len(self.rows) - (OTHERS in self.rows) >= self.most:
                 label = OTHERS
             row = self.rows.setdefault(label, [0.0, 0.0])
         row[0] += count
@@ -48,15 +56,17 @@ class Shares:
         return {label: list(row) for label, row in self.rows.items()}
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Shares:
+    def from_dict(cls, data: Mapping[str, object]) -> Shares:
         """The inverse of :meth:`to_dict`.
 
         Raises:
-            ValueError: A row is not two numbers.
+            ValueError: A row is not two numbers; the message names it.
         """
         out = cls()
-        for label, row in data.items():
-            if not isinstance(row, list) or len(row) != 2 or not all(isinstance(x, (int, float)) for x in row):
+        for label, row in as_object("shares", data).items():
+            if not isinstance(row, list) or len(row) != 2:
                 raise ValueError(f"share {label!r}: expected a count and bytes, found {row!r}")
-            out.update(str(label), float(row[0]), float(row[1]))
+            out.update(
+                label, as_amount(f"count of share {label!r}", row[0]), as_amount(f"bytes of share {label!r}", row[1])
+            )
         return out

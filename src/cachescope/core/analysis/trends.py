@@ -18,7 +18,7 @@ from cachescope.core.analysis.shapes import Sawtooth, best_shape, sawtooth
 from cachescope.core.results import LevelShift, MemoryTrend, TrendVerdict
 
 FEWEST_POINTS = 8
-"""With fewer, almost any noise fits almost any line: an interval for 6 points of white noise is three times their spread."""
+"""With fewer, noise alone fits a line; even of 8 points of white noise the interval is six times their spread."""
 SHORTEST_SECONDS = 1.0
 """A shorter series is a burst of snapshots, not a history."""
 FLOOR_BYTES = 65_536
@@ -31,8 +31,8 @@ CALM_SHARE = 0.05
 """A series that stays within 5 % of its level is steady, however slow its ups and downs."""
 CALM_NOISE = 3.0
 """It is steady, too, when a trend within the interval would move it by at most this many standard deviations of its noise."""
-SETTLED_SHARE = 0.33
-"""After a change, what may be going on since is judged beside the change: below a third of it, the change is over."""
+SETTLED_SHARE = 0.5
+"""After a change, what may be going on since is judged beside the change: up to half of it, the change is over."""
 _MOST_CUTS = 3
 """How deep parts are cut into parts."""
 _MOST_SECONDS = 10 * 365.25 * 86_400
@@ -75,8 +75,8 @@ def trend_of(
     """Say what the bytes in *points* did over a window, and where they are heading. Never raises.
 
     Args:
-        points: Seconds since the epoch and bytes, in the order in which they were taken, unevenly spaced or not. Some
-            1,000 are looked at in a hundredth of a second or three; beyond that they are averaged first.
+        points: Seconds since the epoch and bytes, in the order in which they were taken, unevenly spaced or not. Beyond
+            1,000 they are averaged in groups first, which bounds time and memory.
         cache_name: Whose bytes; None for the process.
         limit: What it may be heading for.
         window: Start and end in seconds since the epoch; from the first to the last point when it is not given.
@@ -276,7 +276,8 @@ def _judge_change(series: Series, kind: str, index: int, bounds: tuple[float, fl
 
 def _settled(now: _Finding, tail: Series, moved: float) -> bool:
     """Whether all that the last part did, or all that it may be doing, is little beside how far it *moved*."""
-    possible = tail.spread
+    twentieths = statistics.quantiles(tail.values, n=20)
+    possible = twentieths[-1] - twentieths[0]  # Where nine of ten points are: the range grows with their number.
     if now.line is not None:
         possible = min(possible, max(abs(now.line.low), abs(now.line.high)) * tail.span_seconds)
     return possible <= SETTLED_SHARE * moved

@@ -14,7 +14,7 @@ Window = tuple[float, float]
 
 
 def process_trend(
-    history: SnapshotHistory, window: Window | None = None, budget_bytes: int | None = None
+    history: SnapshotHistory, window: Window | None = None, budget_bytes: int | None = None, pid: int | None = None
 ) -> MemoryTrend:
     """Where a process's resident memory is heading.
 
@@ -22,6 +22,7 @@ def process_trend(
         history: Its snapshots.
         window: Start and end, seconds since the epoch; None for all there is.
         budget_bytes: What it should stay below; the container's limit is known from the snapshots.
+        pid: The process.
     """
     latest = history.latest
     limits = []
@@ -30,7 +31,7 @@ def process_trend(
     if latest is not None and latest.container_limit_bytes:
         limits.append(Limit(f"container limit of {_size(latest.container_limit_bytes)}", latest.container_limit_bytes))
     limit = min(limits, key=lambda one: one.bytes, default=None)
-    return trend_of(history.series(), limit=limit, window=window)
+    return dataclasses.replace(trend_of(history.series(), limit=limit, window=window), pid=pid)
 
 
 def cache_trend(

@@ -42,7 +42,7 @@ def report_of(recording: Recording) -> Report:
     keys = [spot for name, pieces in ordered for spot in key_hotspots_of(name, pieces, _MOST_KEYS)]
     keys.sort(key=lambda spot: -(spot.allocation_count + spot.hits + spot.misses))
     histories = [process.snapshots for process in processes]
-    trends = [process_trend(history) for history in histories]
+    trends = [process_trend(process.snapshots, pid=process.info.pid) for process in processes]
     trends += [cache_trend(name, histories, max_entries=_max_entries(pieces)) for name, pieces in ordered]
     return Report(
         schema_version=REPORT_SCHEMA_VERSION,

@@ -54,6 +54,7 @@ class MemorySnapshot(Result):
     """Memory at one moment. A figure that could not be had is None, and *notes* say why."""
 
     timestamp: float
+    pid: int | None = None
     rss_bytes: int | None
     uss_bytes: int | None
     """What would be freed if the process ended: pages that no other process shares."""
@@ -92,6 +93,7 @@ class MemorySnapshot(Result):
         return cls(
             timestamp=_moment(fields, "timestamp"),
             container_source=source,
+            pid=_whole_or_none(fields, "pid"),
             python_blocks=_whole(fields, "python_blocks"),
             gc=_rows(fields, "gc", GcGeneration.from_dict),
             cache_bytes=_whole(fields, "cache_bytes"),

@@ -42,6 +42,8 @@ class MemoryTrend(Result):
 
     cache_name: str | None
     """None: the process's resident memory."""
+    pid: int | None = None
+    """The process, of its resident memory; None for a cache, whose bytes are those of all processes."""
     start_time: float
     end_time: float
     points: int

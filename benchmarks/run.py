@@ -12,6 +12,10 @@ ALL = {
     "zipf": "what profiling a cache costs",
     "accuracy": "live bytes against tracemalloc",
     "memory": "our own memory under five million keys",
+    "analyses": "what the folds cost, and a whole process at 200,000 operations a second",
+    "sketches": "quantiles and heavy hitters: how right, how large, how fast",
+    "patterns": "hidden key templates, recovered",
+    "trends": "what simulated series are taken for",
 }
 
 

@@ -115,6 +115,13 @@ def test_every_random_token_is_counted_as_one(size):
         assert found[f"{head}{{token}}{tail}"] >= 0.9995 * len(keys), found
 
 
+def test_a_token_that_seems_to_be_many_words_leaves_the_words_behind_it_alone():
+    """It is one field, however many of the dozen words that a key may have it seems to hold."""
+    tokens = ["4fK29dLmQ0xZV1StGXR8Z5", "12_SSDJIOZfl-YSmgoss1VQ"[:22], "7_SSDJIOZfl-YSmgoss34VQ"[-22:]]
+    keys = [f"shop:report:k0={token}:k1=https://api.example.com/v1/items/5" for token in tokens]
+    assert texts(keys) == {"shop:report:k{int}={token}:k{int}=https://api.example.com/v{int}/items/{int}": 3}
+
+
 def test_slugs_long_and_short_are_one_pattern_once_one_is_certain():
     """A title of two words and one of nine are of one kind."""
     rng = random.Random(3)

@@ -90,7 +90,8 @@ def test_what_the_system_refuses_is_none_with_a_note(
     def denied(self: psutil.Process) -> None:
         raise psutil.AccessDenied(self.pid)
 
-    instrument(cachetools.LRUCache(10), name="c", profiler=profiler)["a:1"] = b"x"
+    cache = instrument(cachetools.LRUCache(10), name="c", profiler=profiler)
+    cache["a:1"] = b"x"
     for name in ("memory_info", "memory_full_info", "memory_footprint", "memory_info_ex"):
         if hasattr(psutil.Process, name):
             monkeypatch.setattr(psutil.Process, name, denied)

@@ -19,14 +19,13 @@ def test_hot_keys_show_pattern_and_identity_and_where_they_are():
     """A keyed hash tells keys of one pattern apart without telling the key."""
     keys = (hot_key(cache_name="users"), hot_key("aa", "other", hits=7, live_bytes=0, live_entries=0, count_error=12))
     assert asked(HOT, keys=keys) == (
-        "  Key                           Cache     Hits  Misses  Sets      Live\n"
-        "  user:{int}:profile #9f2c41d8  users  181,200       2     2  8.44 KiB\n"
-        "  user:{int}:profile #aa        other        7       2     2      gone\n"
+        "  Key                           Cache     Hits  Misses  Sets   Each\n"
+        "  user:{int}:profile #9f2c41d8  users  181,200       2     2  524 B\n"
+        "  user:{int}:profile #aa        other        7       2     2  524 B\n"
         "  counts may be too low by up to 12\n"
     )  # fmt: skip
     narrow = asked(HOT, width=50, keys=keys)
-    assert "    in users · 2 misses · 8.44 KiB live\n" in narrow
-    assert "    in other · 2 misses · gone\n" in narrow
+    assert "    in users · 2 misses · 524 B each\n" in narrow
 
 
 def test_raw_key_stands_for_itself_where_it_may_be_shown():

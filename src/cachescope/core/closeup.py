@@ -29,18 +29,20 @@ SCOPED = 4
 
 
 class Switch:
-    """Something that is up or not."""
+    """Something that is up or not, for one of two purposes."""
 
-    __slots__ = ("up",)
+    __slots__ = ("loads", "up")
 
     def __init__(self) -> None:
-        self.up = False
+        self.up = self.loads = False
 
 
 TIMING = Switch()
-"""Whether any state is being timed. Hot hooks look here first: an attribute of a constant is the cheapest thing to test."""
+"""Whether any state is being timed. Hot hooks look here first: an attribute of a constant is the cheapest thing to test.
+Either operations are timed or, with *loads*, timed misses begin loads: waiting for the set that ends one makes sets slower.
+"""
 
-_MOST_PENDING = 16
+_MOST_PENDING = 4
 
 
 def looked_up(state: State, key: Hashable, hit: bool) -> None:
@@ -91,7 +93,7 @@ def lookup_took(state: State, key: Hashable, hit: bool, took_ns: int) -> None:
     """Hand in how long a look-up took. If it missed, a load begins; the set of that key will end it. Never raises."""
     try:
         took(state, b.LOOKUP_HIT if hit else b.LOOKUP_MISS, took_ns)
-        if not hit and len(state.pending) < _MOST_PENDING and state.record is not None:
+        if not hit and TIMING.loads and len(state.pending) < _MOST_PENDING and state.record is not None:
             state.pending[tasks.owner(), hash(key)] = perf_counter_ns()
             state.hide_sets()
     except Exception as error:

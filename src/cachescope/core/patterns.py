@@ -69,7 +69,8 @@ class KeyPatterns(PatternTrees):
     status of few words is a pattern for each word. Two ids may share a text: it was cut, or they differ in a length
     that is not shown.
 
-    What depends on the order of arrival: the ids; what a field is that may be two things of one length; and once *limit* is met, which keys overflow or are folded early.
+    What depends on the order of arrival: the ids; what a field is that may be two things of one length; and once
+    *limit* is met, which keys overflow or are folded early.
 
     Not thread-safe: one thread at a time.
 

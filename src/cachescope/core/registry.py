@@ -46,10 +46,12 @@ _ADOPT_EXACTLY = 50_000
 """Entries of a cache that existed before us which are measured one by one; more are measured on a sample."""
 _READS_PER_SAMPLE = 64
 _TIMINGS_PER_SAMPLE = 64
-_LONGEST_LOAD_NS = 60_000_000_000
+_LONGEST_LOAD_NS = 5_000_000_000
+_SAMPLES_PER_LOADS = 3
+"""Of so many samples of times one is of loads."""
 _ARMED_SECONDS = 0.001
 _STATES_ARMED_AT_ONCE = 256
-_FREE_EVENTS = 20_000
+_FREE_EVENTS = 100_000
 """Followed events that a cache may have before its rate decides how many of its entries are followed."""
 _EVENTS_PER_SECOND = 5_000
 """What a busy cache is thinned out to, as far as its size allows: at 1 to 2 us each, half a percent of a core."""
@@ -83,6 +85,7 @@ class CacheRegistry:
         self.sites = Sites(config.max_sites, config.stack_depth)
         self.origins = Origins(self.sites)
         self.filters = Filters(config)
+        self._samples_of_times = 0
         self._watch = ReadWatch(config.read_budget)
         self.sizer = Sizer(max_objects=config.max_value_objects)
         self.budget = SizingBudget(config.sizing_budget, unlimited=config.level >= ProfilingLevel.COMPREHENSIVE)
@@ -329,13 +332,18 @@ class CacheRegistry:
         if self.level < ProfilingLevel.DETAILED or not self.config.latency:
             return
         armed: list[State] = []
+        self._samples_of_times += 1
+        loads = self._samples_of_times % _SAMPLES_PER_LOADS == 0
         for record in list(self.records.values()):
             for state in record.live_states():
                 if state.pending:
                     give_up_loads(state, time.perf_counter_ns() - _LONGEST_LOAD_NS)
+                    if loads:
+                        continue  # those that are under way will do
                 if len(armed) < _STATES_ARMED_AT_ONCE:
                     state.timings_left = _TIMINGS_PER_SAMPLE
                     armed.append(state)
+        TIMING.loads = loads
         TIMING.up = True
         time.sleep(_ARMED_SECONDS)
         TIMING.up = False

@@ -17,15 +17,14 @@ import asyncio
 import functools
 import inspect
 import logging
-import re
 import reprlib
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from fnmatch import translate
 from queue import SimpleQueue
 from typing import Any
 
+from cachescope.core.config_values import name_matcher
 from cachescope.core.errors import ConfigurationError
 from cachescope.core.events import MemoryEventType
 from cachescope.core.faults import swallow
@@ -291,7 +290,7 @@ def _checked_names(names: Iterable[str] | None) -> Callable[[str], object] | Non
     for name in given:
         if not isinstance(name, str):
             raise ConfigurationError(f"caches: {_shown(name)} is not allowed; expected names of caches, or patterns")
-    return re.compile("|".join(map(translate, given))).match
+    return name_matcher(given)
 
 
 def _items(argument: str, given: object, example: str) -> list[Any]:

@@ -44,9 +44,13 @@ class _Claim(NamedTuple):
 
 
 def open_for(library: str, home: Home) -> None:
-    """From now on stand-ins are made for *library*, and those there are are met as *home*'s."""
+    """From now on stand-ins are made for *library*; those of an earlier patch are met as *home*'s at their next use."""
     _be_ready_for_forks()
-    _homes[library] = home
+    with decoration.guard:
+        _homes[library] = home
+        for proxy in _made_for(library):
+            if proxy._self_cachescope_claim is not None:
+                detach(proxy)  # its next use asks whose it is
 
 
 @functools.cache
@@ -60,10 +64,8 @@ def close_for(library: str) -> None:
     """The patch of *library* is undone: its stand-ins go inert, but those that the user has instrumented since."""
     with decoration.guard:
         _homes.pop(library, None)
-        for reference in list(_living.values()):
-            proxy = reference()
-            if proxy is not None and proxy._self_cachescope_made_for.library == library:
-                _let_go(proxy)
+        for proxy in _made_for(library):
+            _let_go(proxy)
 
 
 def stand_in(library: str, cache: Any, function: Any) -> Any:
@@ -92,6 +94,11 @@ def stand_in(library: str, cache: Any, function: Any) -> Any:
     except Exception as error:
         swallow("standing in for a dict", error)
         return cache
+
+
+def _made_for(library: str) -> list[Any]:
+    proxies = [reference() for reference in list(_living.values())]
+    return [proxy for proxy in proxies if proxy is not None and proxy._self_cachescope_made_for.library == library]
 
 
 def is_stand_in(obj: Any) -> bool:
@@ -147,8 +154,11 @@ def _meet(proxy: Any) -> State:
             if known is not None:
                 return known
             claim: _Claim | None = proxy._self_cachescope_claim
-            home = None if claim is None else _homes.get(claim.library)
-            if claim is None or home is None:
+            if claim is None:  # the user has taken it out: it need not ask again
+                setattr(proxy, ATTRIBUTE, INERT)
+                return INERT
+            home = _homes.get(claim.library)
+            if home is None:
                 return INERT
             state = admit(proxy, Admission(home, _mappings(), claim.origin, None, _bare))
             if state is not INERT:
@@ -164,6 +174,7 @@ def _bare(proxy: Any) -> Any:
 
 
 def _let_go(proxy: Any) -> None:
+    """Make a stand-in inert; it keeps its state, which is quicker than to have none and to ask each time."""
     try:
         state = getattr(proxy, ATTRIBUTE, None)
         if not isinstance(state, State) or state.admission is None or state.admission.by_hand:
@@ -171,7 +182,7 @@ def _let_go(proxy: Any) -> None:
         registry = state.admission.home.registry
         if registry is not None:
             registry.expel(state)
-        detach(proxy)
+        state.admission = None  # or the profiler's next start would take it back
         proxy._self_cachescope_claim = proxy._self_cachescope_made_for
     except Exception as error:
         swallow("letting go of a cache", error)

@@ -190,7 +190,7 @@ class CacheMemoryProfiler(Questions):
         self._vitals.after_fork()
         self._finished.clear()
         for window in self._windows:
-            window.begin()
+            window._begin()
         self._flushed_at = time.monotonic()
 
     def _fold(self) -> None:
@@ -242,7 +242,7 @@ class CacheMemoryProfiler(Questions):
             self.registry.reset()
             self._vitals.reset()
             for window in self._windows:
-                window.begin()
+                window._begin()
 
     # Windows, operations, snapshots, subscribers
 
@@ -255,7 +255,7 @@ class CacheMemoryProfiler(Questions):
             record = self._known_or_manual(cache_name)
             self._mark_peaks(record)
             record.restart_peaks()
-            window = CacheWindow(self, record)
+            window = CacheWindow(record, self._profile_of_window, self._window_closed)
             self._windows.append(window)
             return window
 
@@ -328,14 +328,12 @@ class CacheMemoryProfiler(Questions):
         """
         return self._subscribers.subscribe(callback, kinds=kinds, caches=caches)
 
-    def windowed(self, record: CacheRecord, window: CacheWindow) -> MemoryProfile:
-        """The profile of a window until now."""
+    def _profile_of_window(self, window: CacheWindow) -> MemoryProfile:
         with self._lock:
-            self._mark_peaks(record)
-            return self._window_profile(record, window)
+            self._mark_peaks(window.record)
+            return self._window_profile(window.record, window)
 
-    def closed(self, window: CacheWindow) -> None:
-        """A window was stopped."""
+    def _window_closed(self, window: CacheWindow) -> None:
         with self._lock:
             if window in self._windows:
                 self._windows.remove(window)

@@ -147,8 +147,7 @@ def hot_keys(view: View, rows: tuple[MemoryHotspot, ...], *, alone: bool = False
     rows, rest = tuple(ordered[: view.few]), len(ordered) - view.few
     yield from view.heading("Which keys are hot?")
     of_caches = [] if alone else [view.name(row.cache_name) for row in rows]
-    live = [figures.byte_size(row.live_bytes) if row.live_entries or row.live_bytes else "gone" for row in rows]
-    held = ["gone" if size == "gone" else f"{size} live" for size in live]
+    each = [figures.byte_size(row.average_size_bytes) if row.allocation_count else "" for row in rows]
     table = Table(
         names=Column(heading="Key", cells=[_key(view, row) for row in rows], left=True),
         columns=[
@@ -156,7 +155,7 @@ def hot_keys(view: View, rows: tuple[MemoryHotspot, ...], *, alone: bool = False
             view.counted("Hits", [row.hits for row in rows], 1, "hit"),
             view.counted("Misses", [row.misses for row in rows], 3, "miss", "misses"),
             view.counted("Sets", [row.allocation_count for row in rows], 2, "set"),
-            Column(heading="Live", cells=live, rank=4, below=held),
+            Column(heading="Each", cells=each, rank=4, below=worded("{} each", each)),
         ][1 if alone else 0 :],
     )
     yield from table.lines(view.width, view.glyphs)

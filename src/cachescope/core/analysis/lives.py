@@ -77,7 +77,7 @@ class Lives:
     def began(self, size_bytes: int, key_bytes: int, weight: float) -> None:
         """An entry was set; *key_bytes* is 0 when its key could not be measured."""
         self.sizes.update(size_bytes, weight)
-        if key_bytes:
+        if 0 < key_bytes <= size_bytes:  # a user's weigher may say less than the key alone has
             self.key_bytes += key_bytes * weight
             self.value_bytes += (size_bytes - key_bytes) * weight
 

@@ -13,9 +13,9 @@ import enum
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import NamedTuple, TypeGuard
 
+from cachescope.core.config_values import name_matcher
 from cachescope.core.errors import ConfigurationError
 from cachescope.core.events import MemoryEventType
 from cachescope.core.results import MemoryAllocation, MemorySnapshot
@@ -87,7 +87,7 @@ class Threshold:
         scope, name = place
         if scope != self.scope:
             return False
-        return self.cache_name is None or self.cache_name == name or fnmatchcase(name, self.cache_name)
+        return self.cache_name is None or name_matcher((self.cache_name,))(name)
 
 
 class Measurement(NamedTuple):

@@ -261,12 +261,13 @@ def _judge_change(series: Series, kind: str, index: int, bounds: tuple[float, fl
     before = statistics.median(head.values) if kind == "step" else head.values[0]
     after = statistics.median(tail.values)
     moved = abs(after - before)
+    former = moved / head.span_seconds if kind != "step" and head.span_seconds > 0 else math.inf
     shift = LevelShift(at=tail.seconds[0], before=before, after=after)
     earlier = _look(head, *bounds).shifts if kind == "step" else ()
     shifts = (*earlier, shift, *now.shifts) if kind == "step" or now.verdict is TrendVerdict.STEADY else now.shifts
     if now.verdict is TrendVerdict.SHIFTED:
         return replace(now, shifts=shifts)
-    if now.verdict is TrendVerdict.STEADY or (now.verdict is TrendVerdict.UNKNOWN and _settled(now, tail, moved)):
+    if now.verdict is TrendVerdict.STEADY or (now.verdict is TrendVerdict.UNKNOWN and _settled(now, tail, moved, former)):
         if moved < bounds[0]:  # It came back, or never went far.
             return replace(now, verdict=TrendVerdict.STEADY, reason=f"{now.reason}, {since}", shifts=())
         words = "it moved to another level" if kind == "step" else "it filled up" if after > before else "it fell"
@@ -274,13 +275,17 @@ def _judge_change(series: Series, kind: str, index: int, bounds: tuple[float, fl
     return replace(now, reason=f"{now.reason}, {since}", shifts=shifts)
 
 
-def _settled(now: _Finding, tail: Series, moved: float) -> bool:
-    """Whether all that the last part did, or all that it may be doing, is little beside how far it *moved*."""
+def _settled(now: _Finding, tail: Series, moved: float, former: float) -> bool:
+    """Whether all that the last part did, or all that it may be doing, is little beside how far it *moved*.
+
+    And so is its pace beside the *former* one: a short part of what goes on as before moves little, too.
+    """
     twentieths = statistics.quantiles(tail.values, n=20)
     possible = twentieths[-1] - twentieths[0]  # Where nine of ten points are: the range grows with their number.
     if now.line is not None:
         possible = min(possible, max(abs(now.line.low), abs(now.line.high)) * tail.span_seconds)
-    return possible <= SETTLED_SHARE * moved
+    slower = possible <= former * tail.span_seconds / 2
+    return slower and possible <= SETTLED_SHARE * moved
 
 
 def _duration(seconds: float) -> str:

@@ -91,7 +91,7 @@ def worker(kind: str, how: str, access: str, level: str, rounds: int, chunk: int
     module = fresh_cachetools()
     import cachescope
 
-    profiler = cachescope.current_profiler(cachescope.ProfilerConfig(level=level))
+    profiler = cachescope.current_profiler(cachescope.ProfilerConfig.from_environment(level=level))
     if how == "class":
         cachescope.autopatch("cachetools")
         profiled = make(module, kind)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import importlib.util
+import inspect
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +19,49 @@ SOURCES = sorted(
     path for folder in ("src", "tests", "examples", "benchmarks") for path in (ROOT / folder).rglob("*.py")
 )
 PUBLIC = ROOT / "src" / "cachescope" / "__init__.py"
+
+
+SIGNATURES = {
+    "caches": "()",
+    "get_allocation_patterns": "(cache_name, window_minutes=60)",
+    "get_cache_profile": "(cache_name)",
+    "get_memory_hotspots": "(cache_name=None, min_allocations=10, by='pattern', *, window_minutes=None, min_bytes=0)",
+    "get_memory_snapshots": "()",
+    "get_memory_trend": "(cache_name=None, window_minutes=60)",
+    "get_operations": "(cache_name=None)",
+    "get_performance_metrics": "(cache_name)",
+    "profile_operation": "(cache_name, operation)",
+    "raise_level": "(level)",
+    "report": "()",
+    "reset_profiling_data": "()",
+    "set_level": "(level)",
+    "shutdown": "()",
+    "start": "()",
+    "start_cache_profiling": "(cache_name)",
+    "stop_cache_profiling": "(cache_name)",
+    "subscribe": "(callback, *, kinds=(<MemoryEventType.PRESSURE: 'pressure'>,), caches=None)",
+    "take_memory_snapshot": "()",
+    "track_allocation": "(cache_name, key, size_bytes, metadata=None)",
+    "track_deallocation": "(cache_name, key, size_bytes=0)",
+    "track_event": "(cache_name, event_type, key, size_bytes=0)",
+    "track_hit": "(cache_name, key)",
+    "track_miss": "(cache_name, key)",
+    "write_capture": "(path=None)",
+}
+"""What users call: changing one of these breaks their programs."""
+RESULTS = (
+    "AllocationPatterns",
+    "MemoryAllocation",
+    "MemoryHotspot",
+    "MemoryProfile",
+    "MemorySnapshot",
+    "MemoryTrend",
+    "OperationProfile",
+    "OperationSummary",
+    "PerformanceMetrics",
+    "Report",
+    "SnapshotDiff",
+)
 
 
 def imports_of(path):
@@ -43,6 +88,24 @@ def test_no_public_name_but_instrument_is_also_a_module():
 
 def test_every_public_thing_says_what_it_is():
     assert [n for n in cachescope.__all__ if not getattr(getattr(cachescope, n), "__doc__", None)] == []
+
+
+@pytest.mark.parametrize("name", SIGNATURES)
+def test_the_profiler_s_methods_are_called_as_promised(name):
+    method = getattr(cachescope.CacheMemoryProfiler, name)
+    signature = inspect.signature(method)
+    parameters = [p.replace(annotation=p.empty) for p in signature.parameters.values() if p.name != "self"]
+    plain = signature.replace(parameters=parameters, return_annotation=signature.empty)
+    assert str(plain) == SIGNATURES[name]
+    assert inspect.getdoc(method)
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_results_are_frozen_and_become_dicts(name):
+    result = getattr(cachescope, name)
+    assert dataclasses.is_dataclass(result)
+    assert result.__dataclass_params__.frozen
+    assert callable(result.to_dict)
 
 
 @pytest.mark.parametrize(

@@ -362,6 +362,33 @@ def test_a_profiler_that_is_shut_down_and_started_again_has_its_functions_back()
         assert figures(profiler, other)[1:] == (1, 2)
 
 
+def test_after_the_undo_a_new_start_of_the_profiler_takes_nothing_back():
+    """The function stays inert: the patch is gone, whatever the profiler does."""
+    profiler = CacheMemoryProfiler()
+    with profiler:
+        with autopatch("cachetools", profiler=profiler):
+            f = cached({})(text)
+            f(1)
+        profiler.shutdown()
+        profiler.start()
+        f(2)
+        assert profiler.caches() == ()
+
+
+def test_one_dict_under_two_functions_has_one_stand_in_also_while_the_profiler_rests():
+    """It is met once, when the profiler runs."""
+    profiler = CacheMemoryProfiler()
+    with profiler, autopatch("cachetools", profiler=profiler):
+        profiler.shutdown()
+        shared = {}
+        f, g = cached(shared)(text), cached(shared)(lambda x: text(x))
+        profiler.start()
+        f(1)
+        g(1)
+        assert figures(profiler, f"{__name__}:text") == (1, 1, 1)
+        assert len(profiler.caches()) == 1
+
+
 def test_another_tool_s_wrapper_above_and_below_stays_where_it_is():
     """A tool wraps before, another after: both still run after the undo, and ours neither counts nor fails."""
     cached({})(text)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from cachescope import CacheMemoryProfiler, Report
+from cachescope import CacheMemoryProfiler, OperationProfile, Report
 from cachescope.core.answers.report import report_of
 from cachescope.core.capture import read_capture
 from cachescope.core.recording import Recording
@@ -97,6 +97,20 @@ class Driven:
     def delete(self, key: Any) -> None:
         del self.cache[key]
         self.tally.delete(key)
+
+
+def figures(profile: OperationProfile) -> tuple[int, int, int, int]:
+    """Bytes allocated and freed, hits and misses."""
+    return profile.allocated_bytes, profile.freed_bytes, profile.hits, profile.misses
+
+
+def assert_counted(run: OperationProfile, tally: Tally) -> None:
+    """Fail unless a run counted what the tally did."""
+    assert figures(run) == (tally.allocated, tally.freed, tally.counts["hit"], tally.counts["miss"])
+    assert run.memory_delta_bytes == tally.net
+    assert run.allocations == tally.counts["allocation"]
+    assert run.duration_seconds > 0
+    assert run.error is None
 
 
 def events_of(patterns: Any) -> dict[str, tuple[int, int]]:

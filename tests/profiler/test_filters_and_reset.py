@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 
 import cachetools
 import pytest
-from profiler.driving import Driven, captured, events_of, wait_until
 
 from cachescope import (
     CacheMemoryProfiler,
@@ -17,6 +17,7 @@ from cachescope import (
     UnknownCacheError,
     instrument,
 )
+from profiler.driving import Driven, captured, events_of, wait_until
 
 QUESTIONS = (
     "get_cache_profile",
@@ -71,10 +72,8 @@ def test_excluded_patterns_and_small_entries_are_in_no_list_and_in_all_totals() 
         assert (spot.key_pattern, spot.allocation_count) == ("user:{int}", 60)
         assert spot.share_of_cache < 1.0
         profile = profiler.get_cache_profile("c")
-        assert {(event.key, event.event_type) for event in profile.events} <= {
-            ("user:{int}", MemoryEventType.EVICTION),
-            ("{int}", MemoryEventType.EVICTION),
-        } or {event.event_type for event in profile.events} == {MemoryEventType.EVICTION}
+        assert profile.events
+        assert {event.event_type for event in profile.events} == {MemoryEventType.EVICTION}
         assert all(event.size_bytes >= 200 for event in profile.events)
         assert events_of(profiler.get_allocation_patterns("c")) == {
             event: (count, driven.tally.bytes[event]) for event, count in driven.tally.counts.items()
@@ -168,7 +167,7 @@ def test_a_window_over_a_reset_counts_from_the_reset(profiler: CacheMemoryProfil
     for i in range(5):
         driven.set(f"page:{i}", 10)
     found = window.stop()
-    assert (found.total_allocations, found.total_evictions, found.hits) == (5, 5, 0)
+    assert (found.total_allocations, found.total_evictions, found.hits) == (5, 4, 0)  # one had been deleted
 
 
 def test_manual_caches_survive_a_reset(profiler: CacheMemoryProfiler) -> None:
@@ -195,6 +194,8 @@ def test_a_reset_under_traffic_loses_no_byte(profiler: CacheMemoryProfiler) -> N
             one.set(f"user:{turn % 130}", turn % 700)
             if turn % 5 == 0:
                 one.delete(f"user:{turn % 130}")
+            if turn % 20 == 0:
+                time.sleep(0.001)
 
     threads = [threading.Thread(target=traffic, args=(one,)) for one in driven]
     for thread in threads:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 
 import cachetools
 import pytest
-from profiler.driving import Driven, events_of, wait_until
 
 from cachescope import (
     CacheMemoryProfiler,
@@ -20,6 +19,7 @@ from cachescope import (
     instrument,
 )
 from cachescope.core import faults
+from profiler.driving import Driven, events_of, wait_until
 
 
 @pytest.fixture
@@ -170,12 +170,8 @@ def test_a_subscriber_that_fails_disturbs_nobody(
         event: (count, driven.tally.bytes[event]) for event, count in driven.tally.counts.items()
     }
     assert sum("failed, and stays subscribed" in record.message for record in caplog.records) == 1
-    assert profiler.report().processes[0].faults == {f"subscriber ({bad_name(bad)})": 350} or faults.counts
+    assert sum(profiler.report().processes[0].faults.values()) == 350
     faults.counts.clear()
-
-
-def bad_name(bad: Callable[[MemoryAllocation], None]) -> str:
-    return "RuntimeError" if bad is failing else "SystemExit"
 
 
 def test_a_subscriber_that_blocks_holds_up_neither_folds_nor_questions(profiler: CacheMemoryProfiler) -> None:

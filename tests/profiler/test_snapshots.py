@@ -10,9 +10,9 @@ from itertools import pairwise
 import cachetools
 import psutil
 import pytest
-from profiler.driving import wait_until
 
 from cachescope import CacheMemoryProfiler, MemorySnapshot, ProfilerConfig, instrument
+from profiler.driving import wait_until
 
 
 def test_a_snapshot_tells_the_process_the_machine_and_the_caches(profiler: CacheMemoryProfiler) -> None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MutableMapping
 from itertools import count
 
 import cachetools
 import pytest
-from profiler.driving import wait_until
 
 from cachescope import CacheMemoryProfiler, MemoryTrend, ProfilerConfig, UnknownCacheError, instrument
 from cachescope.core.results import TrendVerdict
+from profiler.driving import wait_until
 
 
 @pytest.fixture
@@ -22,38 +22,41 @@ def quick() -> Iterator[CacheMemoryProfiler]:
         yield profiler
 
 
-def watched(
-    profiler: CacheMemoryProfiler, turn: Callable[[], object], points: int = 25, *, alone: bool = False
-) -> None:
-    """Have *turn* called again and again until there are so many snapshots; ours are taken beside, unless *alone*."""
+def watched(profiler: CacheMemoryProfiler, turn: Callable[[], object], points: int = 25) -> None:
+    """Have *turn* called again and again until there are so many snapshots, those of the background and ours."""
     turns = count()
 
     def enough() -> bool:
         turn()
-        if not alone and next(turns) % 6 == 5:
+        if next(turns) % 6 == 5:
             profiler.take_memory_snapshot()
         return len(profiler.get_memory_snapshots()) >= points
 
     wait_until(enough, f"{points} snapshots")
 
 
-def test_a_dict_that_only_grows_is_growing(quick: CacheMemoryProfiler) -> None:
-    """With a slope whose interval holds the program's own pace."""
-    cache = instrument(dict[str, bytes](), name="c", profiler=quick)
+def growing(cache: MutableMapping[str, bytes], size_bytes: int, per_second: int = 300) -> Callable[[], None]:
+    """What keeps a cache growing at a pace that does not depend on how busy the machine is."""
     began = time.monotonic()
 
     def turn() -> None:
-        cache[f"user:{len(cache)}"] = bytes(20_000)
+        while len(cache) < (time.monotonic() - began) * per_second:
+            cache[f"user:{len(cache)}"] = b"x" * size_bytes  # written to, so that it is resident
 
-    watched(quick, turn, 12, alone=True)
-    pace = len(cache) * 20_000 / (time.monotonic() - began)
+    return turn
+
+
+def test_a_dict_that_only_grows_is_growing(quick: CacheMemoryProfiler) -> None:
+    """With a slope whose interval holds the program's own pace."""
+    cache = instrument(dict[str, bytes](), name="c", profiler=quick)
+    watched(quick, growing(cache, 10_000))
     trend = quick.get_memory_trend("c")
     assert trend.verdict is TrendVerdict.GROWING, trend.reason
     assert trend.slope_bytes_per_s is not None
     assert trend.slope_low_bytes_per_s is not None
     assert trend.slope_high_bytes_per_s is not None
     assert 0 < trend.slope_low_bytes_per_s <= trend.slope_bytes_per_s <= trend.slope_high_bytes_per_s
-    assert trend.slope_bytes_per_s == pytest.approx(pace, rel=0.5)
+    assert trend.slope_bytes_per_s == pytest.approx(300 * 10_000, rel=0.3)
     assert (trend.limit, trend.seconds_to_limit) == (None, None)
     assert trend.last_bytes > trend.first_bytes
     (reported,) = [row for row in quick.report().trends if row.cache_name == "c"]
@@ -94,9 +97,8 @@ def near(trend: MemoryTrend, expected_seconds: float) -> bool:
 def test_a_cache_heading_for_its_maxsize_gets_the_time_to_it(quick: CacheMemoryProfiler) -> None:
     """From entries, not from bytes."""
     cache = instrument(cachetools.LRUCache(100_000), name="c", profiler=quick)
-    began = time.monotonic()
-    watched(quick, lambda: cache.__setitem__(f"user:{len(cache)}", bytes(10_000)))
-    left = (100_000 - len(cache)) / (len(cache) / (time.monotonic() - began))
+    watched(quick, growing(cache, 10_000))
+    left = (100_000 - len(cache)) / 300
     trend = quick.get_memory_trend("c")
     assert trend.verdict is TrendVerdict.GROWING, trend.reason
     assert trend.limit == "maxsize of 100,000"
@@ -107,7 +109,7 @@ def test_a_cache_heading_for_its_maxsize_gets_the_time_to_it(quick: CacheMemoryP
 def test_a_cache_heading_for_its_budget_gets_the_time_to_it(quick: CacheMemoryProfiler) -> None:
     """The budget comes before maxsize."""
     cache = instrument(cachetools.LRUCache(100_000), name="budgeted", profiler=quick)
-    watched(quick, lambda: cache.__setitem__(f"user:{len(cache)}", bytes(10_000)))
+    watched(quick, growing(cache, 10_000))
     trend = quick.get_memory_trend("budgeted")
     assert trend.verdict is TrendVerdict.GROWING, trend.reason
     assert trend.limit == "budget of 100 MiB"
@@ -119,27 +121,23 @@ def test_a_cache_heading_for_its_budget_gets_the_time_to_it(quick: CacheMemoryPr
 def test_a_window_looks_at_its_own_points_alone(quick: CacheMemoryProfiler) -> None:
     """Growth that has been over for the whole window is none."""
     cache = instrument(dict[str, bytes](), name="c", profiler=quick)
-    watched(quick, lambda: cache.__setitem__(f"user:{len(cache)}", bytes(20_000)), points=15)
+    watched(quick, growing(cache, 10_000), points=15)
     began = time.time()
-    watched(quick, lambda: None, points=33)
+    watched(quick, lambda: time.sleep(0.01), points=45)
     window = (time.time() - began - 0.2) / 60
     trend = quick.get_memory_trend("c", window_minutes=window)
     assert trend.verdict is TrendVerdict.STEADY, trend.reason
     assert 5 < trend.points < len(quick.get_memory_snapshots())
     assert trend.end_time - trend.start_time == pytest.approx(window * 60, abs=0.01)
     whole = quick.get_memory_trend("c", window_minutes=None)
-    assert whole.points >= 33
+    assert whole.points >= 45
     assert whole.last_bytes - whole.first_bytes > trend.last_bytes - trend.first_bytes
 
 
 def test_the_process_has_a_trend_of_its_own(quick: CacheMemoryProfiler) -> None:
     """Its resident memory, with its pid."""
-    held: list[bytearray] = []
-
-    def turn() -> None:
-        held.append(bytearray(b"x" * 1_000_000))
-
-    watched(quick, turn, points=20)
+    held: dict[str, bytes] = {}
+    watched(quick, growing(held, 500_000, per_second=40))
     trend = quick.get_memory_trend()
     assert (trend.cache_name, trend.pid) == (None, quick.get_memory_snapshots()[-1].pid)
     assert trend.verdict is TrendVerdict.GROWING, trend.reason

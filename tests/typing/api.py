@@ -4,11 +4,29 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Coroutine, Hashable, MutableMapping
+from pathlib import Path
 from typing import Any, assert_type
 
 from cachetools import LFUCache, LRUCache
 
-from cachescope import CacheMemoryProfiler, profiled_cache
+from cachescope import (
+    AllocationPatterns,
+    CacheMemoryProfiler,
+    CacheWindow,
+    MemoryAllocation,
+    MemoryEventType,
+    MemoryHotspot,
+    MemoryProfile,
+    MemorySnapshot,
+    MemoryTrend,
+    OperationProfile,
+    OperationSummary,
+    PerformanceMetrics,
+    ProfilingLevel,
+    Report,
+    SnapshotDiff,
+    profiled_cache,
+)
 from cachescope.instrument.cached_function import AsyncCachedFunction, CachedFunction, CachedMethod
 from cachescope.instrument.memo import CacheInfo
 
@@ -197,3 +215,84 @@ async def slow_text(number: int, /) -> str:
 wants_function(text)
 wants_async(slow_text)
 wants_function(slow_text)  # type: ignore[arg-type]
+
+
+# Questions
+
+
+def ask(profiler: CacheMemoryProfiler) -> None:
+    assert_type(profiler.caches(), tuple[str, ...])
+    assert_type(profiler.get_cache_profile("users"), MemoryProfile)
+    assert_type(profiler.get_memory_hotspots(), list[MemoryHotspot])
+    assert_type(profiler.get_memory_hotspots("users", 5, "site", window_minutes=1.5, min_bytes=10), list[MemoryHotspot])
+    assert_type(profiler.get_allocation_patterns("users", window_minutes=None), AllocationPatterns)
+    assert_type(profiler.get_performance_metrics("users"), PerformanceMetrics)
+    assert_type(profiler.get_operations(), tuple[OperationSummary, ...])
+    assert_type(profiler.get_memory_trend(), MemoryTrend)
+    assert_type(profiler.get_memory_trend("users", 60), MemoryTrend)
+    assert_type(profiler.get_memory_snapshots(), tuple[MemorySnapshot, ...])
+    assert_type(profiler.report(), Report)
+    assert_type(profiler.write_capture("x.capture"), Path)
+    before = profiler.take_memory_snapshot()
+    assert_type(profiler.take_memory_snapshot().diff(before), SnapshotDiff)
+    profiler.set_level("detailed")
+    profiler.raise_level(ProfilingLevel.COMPREHENSIVE)
+    profiler.reset_profiling_data()
+    profiler.get_memory_hotspots("users", 5, "site", 1.5)  # type: ignore[call-arg]  # the window is named
+    profiler.get_allocation_patterns()  # type: ignore[call-arg]
+    profiler.get_allocation_patterns("users", "60")  # type: ignore[arg-type]
+    profiler.get_cache_profile(5)  # type: ignore[arg-type]
+
+
+def watch(profiler: CacheMemoryProfiler) -> None:
+    window = profiler.start_cache_profiling("users")
+    assert_type(window, CacheWindow)
+    assert_type(window.profile(), MemoryProfile)
+    assert_type(profiler.stop_cache_profiling("users"), MemoryProfile)
+
+
+# Operations
+
+
+async def attribute(profiler: CacheMemoryProfiler) -> None:
+    with profiler.profile_operation("users", "import") as run:
+        assert_type(run, OperationProfile)
+    async with profiler.profile_operation("users", "import") as async_run:
+        assert_type(async_run, OperationProfile)
+        assert_type(async_run.memory_delta_bytes, int)
+
+    @profiler.profile_operation("users", "import")
+    def load(path: str) -> int:
+        return len(path)
+
+    @profiler.profile_operation("users", "import")
+    async def load_slowly(path: str) -> int:
+        return len(path)
+
+    assert_type(load("a"), int)
+    assert_type(await load_slowly("a"), int)
+    load(5)  # type: ignore[arg-type]
+    run.hits = 5  # type: ignore[misc]  # results are frozen
+
+
+# Subscribers
+
+
+def note(event: MemoryAllocation) -> None:
+    assert_type(event.event_type, MemoryEventType)
+
+
+async def note_slowly(event: MemoryAllocation) -> None:
+    note(event)
+
+
+def note_wrongly(event: str) -> None: ...
+
+
+def subscribe(profiler: CacheMemoryProfiler) -> None:
+    with profiler.subscribe(note) as subscription:
+        assert_type(subscription.dropped, int)
+    profiler.subscribe(note_slowly, kinds=None, caches=["users", "shop.*"]).cancel()
+    profiler.subscribe(note, kinds=[MemoryEventType.PRESSURE])
+    profiler.subscribe(note_wrongly)  # type: ignore[arg-type]
+    profiler.subscribe(note, [MemoryEventType.PRESSURE])  # type: ignore[call-arg]

@@ -31,10 +31,22 @@ SCOPED = 4
 class Switch:
     """Something that is up or not, for one of two purposes."""
 
-    __slots__ = ("loads", "up")
+    __slots__ = ("left", "loads", "up")
 
     def __init__(self) -> None:
         self.up = self.loads = False
+        self.left = 0
+
+    def begin(self, caches: int, *, loads: bool) -> None:
+        """Begin to time so many caches."""
+        self.left, self.loads = caches, loads
+        self.up = True
+
+    def one_done(self) -> None:
+        """One of them has had its number; after the last, it is down."""
+        self.left -= 1
+        if self.left <= 0:
+            self.up = False
 
 
 TIMING = Switch()
@@ -86,6 +98,8 @@ def began(state: State) -> int:
 def took(state: State, what: int, took_ns: int) -> None:
     """Hand in how long an operation took."""
     state.timings_left -= 1
+    if state.timings_left == 0:
+        TIMING.one_done()
     state.batch.time(state.serial, what, took_ns)
 
 
@@ -180,8 +194,13 @@ def _held(state: State, key: Any) -> Any:
 
 def load_took(state: State, key: Hashable, took_ns: int, failed: bool) -> None:
     """A load ended, of a cache all of whose loads are timed where they are made."""
-    if state.pending:
-        state.pending.pop((tasks.owner(), hash(key)), None)  # it is not timed twice
+    if (
+        state.pending
+    ):  # it is not timed twice, whoever missed: tasks that want one key wait for the load of another task
+        key_hash = hash(key)
+        for place in [place for place in list(state.pending) if place[1] == key_hash]:
+            state.pending.pop(place, None)
+        state.show()
     state.loads += 1
     state.load_ns += took_ns
     if failed:

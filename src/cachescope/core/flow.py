@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 from math import inf
+from random import random
 from time import monotonic, time
 from typing import Any
 
@@ -30,6 +31,8 @@ from cachescope.core.windows import Windows
 PATTERN, SITE, ALLOCATIONS, BYTES, VARIANCE, LIVE_N, LIVE_BYTES, LIVE_SQUARES, HITS, MISSES, FIRST, LAST = range(12)
 CHURNED, TOLD_ALLOCATIONS, TOLD_BYTES, TOLD_CHURNED = range(12, 16)
 _MOST_CELLS = 8_192
+COARSE = 3
+"""Once a cache is so busy that only some entries are followed, distributions and hot keys take one in four events of these."""
 Life = tuple[list[Any], int, float]
 """(the cell that it counts in, bytes, when it began by ``time.monotonic()``)."""
 RecentEvent = tuple[float, int, int, int, int, int, Any]
@@ -61,7 +64,6 @@ class Flow:
         "patterns",
         "recent",
         "scale",
-        "thinned",
         "watched_since",
         "windows",
     )
@@ -80,7 +82,6 @@ class Flow:
         self.windows = self._new_windows()
         self.scale = 1.0
         self.drained = 0
-        self.thinned = 0
 
     def _new_windows(self) -> Windows[Activity]:
         seconds = self._config.retention_minutes * 60.0
@@ -139,7 +140,10 @@ class Flow:
         """Tell the folds of an entry that left, last read at *read* as far as that was watched."""
         _, size, born = life
         lives, scale = self.windows.open.lives, self.scale
-        lives.ended(cause, at - born, scale)
+        if scale == 1.0:
+            lives.ended(cause, at - born, 1.0)
+        elif not self.drained & COARSE:
+            lives.ended(cause, at - born, scale * (COARSE + 1))
         watched = self.watched_since
         if watched < at:
             since = max(born, watched)
@@ -253,16 +257,16 @@ class Flow:
     def thin(self, share: float) -> None:
         """New entries are followed with probability *share* from now on; :meth:`drop` says which old ones go."""
         self.scale = 1.0 / share
-        self.thinned += 1
         for cell in self.cells.values():
             cell[LIVE_N] = cell[LIVE_BYTES] = cell[LIVE_SQUARES] = 0
 
     def drop(self, serial: int, factor: float) -> set[int]:
-        """Keep *factor* of one object's lives, chosen by a hash of their own; gives the key hashes of the others."""
+        """Keep each of one object's lives with probability *factor*; gives the key hashes of the others.
+
+        Drawn, not taken from a hash of key and turn: those of following turns depend on one another.
+        """
         lives = self.lives.get(serial, {})
-        below = int(factor * (1 << 32))
-        salt = self.thinned
-        kept = {h: life for h, life in lives.items() if hash((h, salt)) & 0xFFFFFFFF < below}
+        kept = {key_hash: life for key_hash, life in lives.items() if random() < factor}
         self.lives[serial] = kept
         for cell, size, _ in kept.values():
             cell[LIVE_N] += 1

@@ -7,26 +7,26 @@ the columns of :mod:`cachescope.core.flow` inlined.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from cachescope.core import batch as b
 from cachescope.core import tasks
-from cachescope.core.analysis.key_counts import is_small, label_of
-from cachescope.core.events import MemoryEventType, Removal
+from cachescope.core.analysis.key_counts import label_of
 from cachescope.core.filters import Filters
-from cachescope.core.flow import Flow, Life, RecentEvent
+from cachescope.core.flow import COARSE, Flow, Life
+from cachescope.core.recent import kept, recent_rows
 
 if TYPE_CHECKING:
     from cachescope.core.record import CacheRecord
 
-_RECENT_PER_DRAIN = 512
+_RECENT_PER_DRAIN = 64
 _SIZED_KEYS = frozenset((str, bytes, int))
 
 
 def drain(
     events: list[b.Event], records: dict[int, CacheRecord], now: float, filters: Filters, raw_keys: bool = False
-) -> None:
+) -> list[int]:
     """Follow *events* in their order.
 
     Args:
@@ -35,28 +35,19 @@ def drain(
         now: Seconds since the epoch.
         filters: What is to be left out of all but the exact counters.
         raw_keys: Keep keys themselves in recent events.
+
+    Returns:
+        The number of each event's key pattern; -1 where it has none.
     """
-    _follow(events, records, now, filters)
-    for record, row in recent_rows(events[-_RECENT_PER_DRAIN:], records, now, filters, raw_keys):
+    patterns = _follow(events, records, now, filters)
+    for record, row in recent_rows(events, patterns, records, now, filters, raw_keys, _RECENT_PER_DRAIN):
         record.flow.recent.append(row)
+    return patterns
 
 
-def recent_rows(
-    events: Iterable[b.Event], records: Mapping[int, CacheRecord], now: float, filters: Filters, raw_keys: bool
-) -> Iterator[tuple[CacheRecord, RecentEvent]]:
-    """What is kept of events as recent ones, each with its cache."""
-    for kind, serial, _, key, size, site, thread, _, more in events:
-        record = records.get(serial)
-        if record is None or not record.listed or kind in (b.READ_HIT, b.READ_MISS, b.DIED):
-            continue
-        flow, patterns = record.flow, record.flow.patterns
-        whole = kind == b.CLEARED and type(more) is dict
-        pattern = -1 if whole or key is None else patterns.id_of(key)
-        if filters.everything or (filters.event(event_type_of(kind)) and _kept(filters, flow, pattern, size)):
-            yield record, (now, kind, pattern, size, thread, site, key if raw_keys and is_small(key) else None)
-
-
-def _follow(events: Iterable[b.Event], records: dict[int, CacheRecord], now: float, filters: Filters) -> None:
+def _follow(events: Iterable[b.Event], records: dict[int, CacheRecord], now: float, filters: Filters) -> list[int]:
+    patterns: list[int] = []
+    seen = patterns.append
     last, scale = -1, 1.0
     flow: Flow
     cells: dict[tuple[int, int], list[Any]] = {}
@@ -69,6 +60,7 @@ def _follow(events: Iterable[b.Event], records: dict[int, CacheRecord], now: flo
         if serial != last:
             record = records.get(serial)
             if record is None:
+                seen(-1)
                 continue
             last = serial
             flow = record.flow
@@ -81,10 +73,14 @@ def _follow(events: Iterable[b.Event], records: dict[int, CacheRecord], now: flo
             if kind == 3 and type(more) is dict:  # all of them
                 flow.end(serial, at, more)
                 last = -1
+                seen(-1)
                 continue
             life = lives.pop(key_hash, None)
-            if life is not None:
+            if life is None:
+                seen(-1)
+            else:
                 cell, size, _ = life
+                seen(cell[0])
                 cell[5] -= 1
                 cell[6] -= size
                 cell[7] -= size * size
@@ -96,9 +92,11 @@ def _follow(events: Iterable[b.Event], records: dict[int, CacheRecord], now: flo
             flow.end(serial, at, more)
             records.pop(serial, None)
             last = -1
+            seen(-1)
             continue
         pattern = id_of(key)
-        if choosy and not _kept(filters, flow, pattern, size if kind < 6 else None):
+        seen(pattern)
+        if choosy and not kept(filters, flow, pattern, size if kind < 6 else None):
             if kind == 5:  # by one that is too small to be told apart
                 _forget_replaced(flow, lives, key_hash, at, more)
             continue
@@ -116,18 +114,23 @@ def _follow(events: Iterable[b.Event], records: dict[int, CacheRecord], now: flo
         cell[3] += added
         if scale != 1.0:
             cell[4] += size * size * (scale * scale - scale)
-        folds.lives.began(size, key.__sizeof__() if type(key) in _SIZED_KEYS else 0, scale)
-        counts = flow.keys.sets
-        counts.update(key_hash, scale, added, 0, 0, None if key_hash in counts.entries else label_of(key, pattern))
-        folds.threads.update(names.get(thread, "(ended)"), scale, added)
+        if scale == 1.0 or not flow.drained & COARSE:  # a sample of the sample will do: each stands for more then
+            weight = scale if scale == 1.0 else scale * (COARSE + 1)
+            folds.lives.began(size, key.__sizeof__() if type(key) in _SIZED_KEYS else 0, weight)
+            counts, label = flow.keys.sets, None
+            if key_hash not in counts.entries:
+                label = label_of(key, pattern)
+            counts.update(key_hash, weight, size * weight, 0, 0, label)
+            folds.threads.update(names.get(thread, "(ended)"), weight, size * weight)
+            if kind == 4 and more:
+                folds.tasks.update(tasks.label(more), weight, size * weight)
         if key_hash in lives:  # replaced; or two keys have one hash, as -1 and -2: the later one is followed
             _forget_replaced(flow, lives, key_hash, at, more if kind == 5 else 0.0)
-        if kind == 4 and more:
-            folds.tasks.update(tasks.label(more), scale, added)
         lives[key_hash] = (cell, size, at)
         cell[5] += 1
         cell[6] += size
         cell[7] += size * size
+    return patterns
 
 
 def _forget_replaced(flow: Flow, lives: dict[int, Life], key_hash: int, at: float, read: float) -> None:
@@ -148,20 +151,6 @@ def follow_timings(timings: Iterable[b.Timing], records: Mapping[int, CacheRecor
         record = records.get(serial)
         if record is not None:
             record.flow.windows.open.latencies.update(((what, took_ns),))
-
-
-def _kept(filters: Filters, flow: Flow, pattern: int, size_bytes: int | None) -> bool:
-    """Whether an entry is told apart from others; reads have no size."""
-    if size_bytes is not None and not filters.size(size_bytes):
-        return False
-    return pattern <= 0 or filters.pattern(flow.patterns.text(pattern))
-
-
-def event_type_of(kind: int) -> MemoryEventType:
-    """What an event of that kind is reported as."""
-    if kind in (b.SET, b.REPLACED):
-        return MemoryEventType.ALLOCATION if kind == b.SET else MemoryEventType.RESIZE
-    return Removal(kind).event_type
 
 
 def _thread_names() -> dict[int, str]:

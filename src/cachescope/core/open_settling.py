@@ -200,7 +200,7 @@ def end_call(frame: Frame, self: Any, args: tuple[Any, ...], kwargs: dict[str, A
             parent = parent.parent
         if data is not None:
             _candidates(state, ledger, data, frame)
-        if took_ns and frame.op in _TIMED:
+        if took_ns and error is None and frame.op in _TIMED:
             took(state, _TIMED[frame.op], took_ns)
         settle = _SETTLE.get(frame.op)
         if settle is not None:  # else what left is found by the mapping's length

@@ -55,11 +55,15 @@ class ReadWatch:
         self._begin_some(rates)
 
     def _end_some(self, rates: list[tuple[float, CacheRecord]]) -> None:
-        if self._credit < 0:
-            for _, record in reversed(rates):  # the dearest one is enough
-                if record.watched:
-                    record.unwatch()
-                    return
+        if self._credit >= 0:
+            return
+        spending = sum(rate for rate, record in rates if record.watched) * READ_SECONDS
+        for rate, record in reversed(rates):  # the dearest first
+            if spending <= self._share:
+                return  # what is left pays off the debt: quiet caches don't stop for a busy one
+            if record.watched:
+                record.unwatch()
+                spending -= rate * READ_SECONDS
 
     def _begin_some(self, rates: list[tuple[float, CacheRecord]]) -> None:
         left = self._credit - sum(rate for rate, record in rates if record.watched) * READ_SECONDS * _LEAST_SECONDS

@@ -12,29 +12,19 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Any
 
-import psutil
-
 from cachescope.core import batch as b
 from cachescope.core import faults
-from cachescope.core.analysis.activity import Activity
-from cachescope.core.analysis.hotspots import Place
-from cachescope.core.analysis.key_counts import LongKey
-from cachescope.core.analysis.recurrence import more_often
 from cachescope.core.batch import Batch
 from cachescope.core.charging import Ledger, SizingBudget, Weigher
-from cachescope.core.closeup import SAMPLED, TIMING, give_up_loads
+from cachescope.core.closeup import TIMING
 from cachescope.core.config import ProfilerConfig
-from cachescope.core.events import MemoryEventType, ProfilingLevel, Removal
+from cachescope.core.events import MemoryEventType, ProfilingLevel
 from cachescope.core.filters import Filters
-from cachescope.core.flow import RecentEvent
-from cachescope.core.following import drain, event_type_of, follow_timings, recent_rows
+from cachescope.core.following import drain, follow_timings
 from cachescope.core.key_ids import make_secret
 from cachescope.core.origins import Origins
-from cachescope.core.patterns import KeyPatterns
-from cachescope.core.read_watch import ReadWatch
+from cachescope.core.recent import allocation_of, recent_rows
 from cachescope.core.record import CacheRecord
-from cachescope.core.recording import CacheRecording, ProcessRecording
-from cachescope.core.results import CacheUse, MemoryAllocation, ProcessInfo
 from cachescope.core.sites import Sites
 from cachescope.core.sizing import Sizer
 from cachescope.core.state import MISSING, State, View
@@ -44,16 +34,9 @@ MANUAL = "manual"
 """The kind of caches that no adapter can see."""
 _ADOPT_EXACTLY = 50_000
 """Entries of a cache that existed before us which are measured one by one; more are measured on a sample."""
-_READS_PER_SAMPLE = 64
-_TIMINGS_PER_SAMPLE = 64
-_LONGEST_LOAD_NS = 5_000_000_000
-_SAMPLES_PER_LOADS = 3
-"""Of so many samples of times one is of loads."""
-_ARMED_SECONDS = 0.001
-_STATES_ARMED_AT_ONCE = 256
-_FREE_EVENTS = 100_000
+_FREE_EVENTS = 20_000
 """Followed events that a cache may have before its rate decides how many of its entries are followed."""
-_EVENTS_PER_SECOND = 5_000
+_EVENTS_PER_SECOND = 3_000
 """What a busy cache is thinned out to, as far as its size allows: at 1 to 2 us each, half a percent of a core."""
 _SHARE_BY_ENTRIES = 1.0 / 12_000_000
 _LEAST_SHARE, _MOST_LEAST_SHARE = 1.0 / 64, 1.0 / 12
@@ -85,8 +68,6 @@ class CacheRegistry:
         self.sites = Sites(config.max_sites, config.stack_depth)
         self.origins = Origins(self.sites)
         self.filters = Filters(config)
-        self._samples_of_times = 0
-        self._watch = ReadWatch(config.read_budget)
         self.sizer = Sizer(max_objects=config.max_value_objects)
         self.budget = SizingBudget(config.sizing_budget, unlimited=config.level >= ProfilingLevel.COMPREHENSIVE)
         self.records: dict[str, CacheRecord] = {}
@@ -95,7 +76,7 @@ class CacheRegistry:
         self.home: object = None
         """Where hooks find this registry (see ``cachescope.instrument.binding``)."""
         self.exit_note = ""
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         make_secret()
         self._rates: dict[str, tuple[int, float]] = {}
 
@@ -166,7 +147,7 @@ class CacheRegistry:
 
     def rename(self, state: State, name: str) -> None:
         """Let an object's figures count under another name from the beginning."""
-        with self._lock:
+        with self.lock:
             self.fold()
             old = state.record
             if old is None:
@@ -227,26 +208,26 @@ class CacheRegistry:
 
     def fold(self) -> None:
         """Follow what the hooks saw since the last time."""
-        with self._lock:
+        with self.lock:
             timings = self.batch.swap_timings()  # first: an event tells when an object has gone
             if timings:
                 follow_timings(timings, self.by_serial)
             events = self.batch.swap()
             if events:
                 now = time.time()
-                drain(events, self.by_serial, now, self.filters, self.config.raw_keys)
-                self._tell(events, now)
+                patterns = drain(events, self.by_serial, now, self.filters, self.config.raw_keys)
+                self._tell(events, patterns, now)
 
-    def _tell(self, events: list[b.Event], now: float) -> None:
+    def _tell(self, events: list[b.Event], patterns: list[int], now: float) -> None:
         """Tell subscribers, if there are any for what happens to entries."""
         subscribers = self._subscribers
         if subscribers is not None and any(map(subscribers.wants, _KINDS_OF_ENTRIES)):
-            rows = recent_rows(events, self.by_serial, now, self.filters, self.config.raw_keys)
-            subscribers.publish([self._event(record, row) for record, row in rows])
+            rows = recent_rows(events, patterns, self.by_serial, now, self.filters, self.config.raw_keys)
+            subscribers.publish([allocation_of(record, row, self.sites) for record, row in rows])
 
     def maintain(self) -> None:
         """What is done between folds: thin out, measure residents, mark peaks."""
-        with self._lock:
+        with self.lock:
             self._thin_out()
             self._keep_within_memory()
             self.budget.refill()
@@ -258,15 +239,6 @@ class CacheRegistry:
                 record.mark_peak()
                 if record.flow.windows.due(time.monotonic()):
                     record.close_bucket(time.monotonic())
-
-    def watch_reads(self) -> None:
-        """Watch the reads of those caches that the budget allows for."""
-        with self._lock:
-            if self.level < ProfilingLevel.DETAILED or not self.config.watch_reads:
-                self._watch.end(list(self.records.values()))
-                return
-            self.fold()
-            self._watch.turn(list(self.records.values()), time.monotonic())
 
     def _thin_out(self) -> None:
         records = list(self.records.values())
@@ -312,177 +284,7 @@ class CacheRegistry:
         self.fold()  # what waits was followed at the old share
         record.thin(factor)
 
-    def sample_reads(self) -> None:
-        """Let look-ups be sampled for a moment, and then no more.
-
-        Armed for longer, a busy cache would pay for it and a quiet one would gain nothing.
-        """
-        armed: list[State] = []
-        for record in list(self.records.values()):
-            for state in record.live_states():
-                if len(armed) < _STATES_ARMED_AT_ONCE:
-                    state.arm(SAMPLED, _READS_PER_SAMPLE)
-                    armed.append(state)
-        time.sleep(_ARMED_SECONDS)
-        for state in armed:
-            state.disarm(SAMPLED)
-
-    def time_operations(self) -> None:
-        """Let operations be timed for a moment, and then no more; give up waiting for loads that never ended."""
-        if self.level < ProfilingLevel.DETAILED or not self.config.latency:
-            return
-        armed: list[State] = []
-        self._samples_of_times += 1
-        loads = self._samples_of_times % _SAMPLES_PER_LOADS == 0
-        for record in list(self.records.values()):
-            for state in record.live_states():
-                if state.pending:
-                    give_up_loads(state, time.perf_counter_ns() - _LONGEST_LOAD_NS)
-                    if loads:
-                        continue  # those that are under way will do
-                if len(armed) < _STATES_ARMED_AT_ONCE:
-                    state.timings_left = _TIMINGS_PER_SAMPLE
-                    armed.append(state)
-        TIMING.loads = loads
-        TIMING.up = True
-        time.sleep(_ARMED_SECONDS)
-        TIMING.up = False
-        for state in armed:
-            state.timings_left = 0
-
-    # Recordings
-
-    def recordings(self) -> dict[str, CacheRecording]:
-        """The folds of every cache, up to date."""
-        with self._lock:
-            self.fold()
-            return {name: self.recording_of(record) for name, record in list(self.records.items()) if record.listed}
-
-    def recording_of(self, record: CacheRecord) -> CacheRecording:
-        """The folds of one cache; call after :meth:`fold`."""
-        with self._lock:
-            if record.reconcile():
-                self.fold()
-        most, own = record.limits()
-        sites, flow = self.sites, record.flow
-        return CacheRecording(
-            name=record.name,
-            kind=record.kind,
-            where=record.where,
-            start_time=record.created,
-            end_time=time.time(),
-            instances=len(record.states),
-            instances_total=record.instances_total,
-            container_bytes=record.container_bytes(),
-            peak_bytes=record.mark_peak(),
-            max_entries=most,
-            own_size=own,
-            sampling_rate=record.share,
-            inherited_bytes=record.inherited[0],
-            inherited_entries=record.inherited[1],
-            notes=tuple(sorted(record.notes | _standing_notes())),
-            totals=record.totals(),
-            hotspots=flow.hotspots(sites),
-            activity=self.activity_of(record),
-            operations=record.operations,
-            recurrences=self._recurrences(record),
-            carried_bytes=record.carried[0],
-            carried_entries=record.carried[1],
-            watching=record.watched,
-            events=tuple(self._event(record, row) for row in list(record.flow.recent)),
-        )
-
-    def activity_of(self, record: CacheRecord, since: float | None = None) -> Activity:
-        """The folds of one cache, over all the time or since a moment of ``time.monotonic()``; keys by their patterns."""
-        windows = record.flow.windows
-        activity = windows.all() if since is None else windows.since(since)[0]
-        activity.totals.merge(record.totals_since_bucket())
-        activity.lives.merge(record.use_so_far())
-        patterns = record.flow.patterns
-        process = f"{self.uid[:6]}"
-        if since is None or since <= windows.began:
-            activity.keys = record.flow.keys
-        else:
-            activity.keys.merge(record.flow.keys_since_bucket())
-        activity.keys = activity.keys.named(lambda key: _pattern_of(patterns, key), self.config.raw_keys, process)
-        return activity
-
-    def _recurrences(self, record: CacheRecord) -> dict[Place, str]:
-        found: dict[Place, str] = {}
-        for (pattern, site), word in record.flow.recurrences().items():
-            place = record.flow.place_of(pattern, site, self.sites)
-            found[place] = more_often(found.get(place), word) or word
-        return found
-
-    def _event(self, record: CacheRecord, row: RecentEvent) -> MemoryAllocation:
-        at, kind, pattern, size, thread, site, key = row
-        known = self.sites.known.get(site) if site else None
-        cause = None if kind in (b.SET, b.REPLACED) else Removal(kind)
-        return MemoryAllocation(
-            cache_name=record.name,
-            key=repr(key) if key is not None else "*" if pattern < 0 else record.patterns.text(pattern),
-            size_bytes=size,
-            timestamp=at,
-            event_type=event_type_of(kind),
-            thread_id=thread,
-            stack_trace=known.stack if known is not None else (),
-            metadata=None if cause is None else {"cause": cause.name.lower()},
-        )
-
-    def process_recording(self, cpu_seconds: float) -> ProcessRecording:
-        """Everything, as it goes into a capture."""
-        caches = self.recordings()
-        return ProcessRecording(
-            uid=self.uid,
-            parent_uid=self.parent_uid,
-            info=self.process_info(cpu_seconds),
-            caches=caches,
-            stacks=self.stacks(),
-        )
-
-    def stacks(self) -> dict[str, tuple[str, ...]]:
-        """The stack of each call site, and of each line that built values, by its text."""
-        found = {site.text: site.stack for site in list(self.sites.known.values()) if site.stack}
-        built = {site.built_at: site.built_stack for site in list(self.sites.known.values()) if site.built_stack}
-        return {**built, **found}
-
-    def uses(self) -> list[CacheUse]:
-        """What each cache holds now, as a snapshot tells it."""
-        return [
-            CacheUse(cache_name=record.name, size_bytes=record.held_bytes() + container, entries=record.held_entries())
-            for record in list(self.records.values())
-            if record.listed and (container := record.container_bytes()) >= 0
-        ]
-
-    def windowed_recording_of(self, record: CacheRecord, since: float) -> tuple[CacheRecording, float]:
-        """``(a recording whose flows are those since a moment, when that begins in fact)``, by ``time.monotonic()``."""
-        recording = self.recording_of(record)
-        recording.activity = self.activity_of(record, since)
-        spots, begins = record.flow.spots_since(since)
-        recording.hotspots = record.flow.hotspots(self.sites, spots)
-        return recording, begins
-
-    def process_info(self, cpu_seconds: float) -> ProcessInfo:
-        """The process's particulars now."""
-        try:
-            rss = int(psutil.Process().memory_info().rss)
-        except psutil.Error:
-            rss = 0
-        return ProcessInfo(
-            pid=os.getpid(),
-            parent_pid=os.getppid(),
-            command=_command(),
-            python=".".join(map(str, sys.version_info[:3])),
-            start_time=self.start_time,
-            end_time=time.time(),
-            level=self.level.name.lower(),
-            rss_bytes=rss,
-            profiler_bytes=self.own_bytes(),
-            profiler_cpu_seconds=cpu_seconds,
-            dropped_events=self.batch.dropped,
-            faults=dict(faults.counts),
-            exit_note=self.exit_note,
-        )
+    # Memory
 
     def own_bytes(self) -> int:
         """An estimate of the memory that profiling takes in this process."""
@@ -517,9 +319,11 @@ class CacheRegistry:
 
     def reset(self) -> None:
         """Forget what was gathered; what is held stays."""
-        with self._lock:
+        with self.lock:
             self.fold()
-            self._watch.end(list(self.records.values()))
+            for record in list(self.records.values()):
+                if record.watched:
+                    record.unwatch()
             self.start_time = time.time()
             self.batch.dropped = 0
             faults.counts.clear()
@@ -528,7 +332,7 @@ class CacheRegistry:
 
     def after_fork(self) -> None:
         """In a forked child: new identity, new lock, flows from 0."""
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         self.batch.events = []
         self.batch.timings = []
         self.batch.dropped = 0
@@ -540,17 +344,6 @@ class CacheRegistry:
         for record in list(self.records.values()):
             record.created = self.start_time
             record.settle_at_fork()
-
-
-def _pattern_of(patterns: KeyPatterns, key: object) -> str:
-    if type(key) is LongKey:
-        return patterns.text(patterns.resolve(key.pattern))
-    return patterns.text(patterns.id_of(key))
-
-
-def _standing_notes() -> set[str]:
-    enabled = getattr(sys, "_is_gil_enabled", None)
-    return {"free-threaded Python: counts are approximate"} if enabled is not None and not enabled() else set()
 
 
 class _Constant:
@@ -569,11 +362,6 @@ class _Frozen:
     def __init__(self, state: State, record: CacheRecord) -> None:
         self.flow = tuple(now - base for now, base in zip(state.counters(), state.base, strict=True))
         self.kinds = state.ledger.kinds
-
-
-def _command() -> str:
-    argv = getattr(sys, "orig_argv", None) or sys.argv
-    return " ".join(os.path.basename(argv[0]) if i == 0 else arg for i, arg in enumerate(argv))[:200]
 
 
 def all_states() -> list[State]:

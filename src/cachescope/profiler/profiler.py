@@ -21,8 +21,10 @@ from cachescope.core.lifecycle import Heart, start_thread
 from cachescope.core.manual import ManualCaches
 from cachescope.core.operations import Operation
 from cachescope.core.record import CacheRecord
+from cachescope.core.recorder import Recorder
 from cachescope.core.registry import CacheRegistry
 from cachescope.core.results import MemoryProfile, MemorySnapshot, OperationProfile
+from cachescope.core.samplers import Samplers
 from cachescope.core.subscribers import Subscribers
 from cachescope.core.subscription import Callback, Subscription
 from cachescope.core.tracing import Tracing
@@ -64,6 +66,7 @@ class CacheMemoryProfiler(Questions):
 
     def _begin_anew(self) -> None:
         self.registry = CacheRegistry(self.config, self._subscribers)
+        self._samplers, self._recorder = Samplers(self.registry), Recorder(self.registry)
         self._manual = ManualCaches(self.registry)
         self._vitals = Vitals(self.config)
         self._windows: list[CacheWindow] = []
@@ -162,11 +165,11 @@ class CacheMemoryProfiler(Questions):
         self._beats += 1
         turn = self._beats % _BEATS_PER_SAMPLE
         if turn == 0:
-            self.registry.sample_reads()
+            self._samplers.sample_reads()
         elif turn == 1:
-            self.registry.time_operations()
+            self._samplers.time_operations()
         else:
-            self.registry.watch_reads()
+            self._samplers.watch_reads()
         for window in list(self._windows):
             window.peak_bytes = max(window.peak_bytes, window.record.held_bytes())
         self._note_vitals(only_when_due=True)
@@ -202,9 +205,9 @@ class CacheMemoryProfiler(Questions):
     def _note_vitals(self, *, only_when_due: bool = False) -> None:
         try:
             if not only_when_due or self._vitals.due():
-                self._vitals.take(self.registry.uses())
+                self._vitals.take(self._recorder.uses())
             if self._vitals.judgement_due():
-                self._subscribers.publish(self._vitals.judge(self.registry.uses()))
+                self._subscribers.publish(self._vitals.judge(self._recorder.uses()))
         except Exception as error:
             faults.swallow("snapshot", error)
 
@@ -300,7 +303,7 @@ class CacheMemoryProfiler(Questions):
 
     def take_memory_snapshot(self) -> MemorySnapshot:
         """Take a snapshot of memory now; it is kept with those that are taken in the background."""
-        return self._vitals.take(self.registry.uses(), whole=True)
+        return self._vitals.take(self._recorder.uses(), whole=True)
 
     def subscribe(
         self,

@@ -18,6 +18,7 @@ from cachescope.core.errors import ConfigurationError, NotCollectedError, Unknow
 from cachescope.core.events import ProfilingLevel
 from cachescope.core.lifecycle import Heart
 from cachescope.core.record import CacheRecord
+from cachescope.core.recorder import Recorder
 from cachescope.core.recording import CacheRecording, Recording
 from cachescope.core.registry import CacheRegistry
 from cachescope.core.results import (
@@ -36,6 +37,8 @@ from cachescope.profiler.window import CacheWindow
 
 _BY = ("pattern", "site", "key", "operation", "origin")
 _MOST_KEYS = 100
+_MOST_MINUTES = 60 * 24 * 36_525
+"""A century; a longer window is all the time too, and figures stay finite."""
 
 
 class Questions:
@@ -45,6 +48,7 @@ class Questions:
     registry: CacheRegistry
     exit_note: str
     _heart: Heart
+    _recorder: Recorder
     _vitals: Vitals
     _tracing: Tracing
 
@@ -173,9 +177,8 @@ class Questions:
             UnknownCacheError: No cache has that name.
             ConfigurationError: *window_minutes* is not a number above 0.
         """
-        self._since(window_minutes)
-        now = time.time()
-        window = None if window_minutes is None else (now - window_minutes * 60.0, now)
+        now, seconds = time.time(), self._window_seconds(window_minutes)
+        window = None if seconds is None else (now - seconds, now)
         history = self._vitals.history
         if cache_name is None:
             return process_trend(history, window, self.config.process_budget_bytes, os.getpid())
@@ -198,7 +201,7 @@ class Questions:
         """The state of all folds now, as a capture holds it."""
         self._fold()
         self.registry.exit_note = self.exit_note
-        process = self.registry.process_recording(self._heart.cpu_seconds)
+        process = self._recorder.process_recording(self._heart.cpu_seconds)
         process.snapshots, process.pressure = self._vitals.history, self._vitals.recent_pressure()
         process.info = dataclasses.replace(
             process.info, tracemalloc_bytes=self._tracing.memory_bytes(), collects=self._collects()
@@ -234,7 +237,7 @@ class Questions:
 
     def _windowed_recording(self, record: CacheRecord, since: float) -> tuple[CacheRecording, float]:
         self._fold()
-        return self.registry.windowed_recording_of(record, since)
+        return self._recorder.windowed_recording_of(record, since)
 
     def _window_profile(self, record: CacheRecord, window: CacheWindow) -> MemoryProfile:
         return profile_of(
@@ -255,17 +258,22 @@ class Questions:
             )
 
     @staticmethod
-    def _since(window_minutes: float | None) -> float | None:
-        """The moment of ``time.monotonic()`` at which a window begins."""
+    def _window_seconds(window_minutes: float | None) -> float | None:
+        """How long a window is; None for all the time."""
         if window_minutes is None:
             return None
         number = isinstance(window_minutes, (int, float)) and not isinstance(window_minutes, bool)
         if not number or not 0 < window_minutes < math.inf:
             raise ConfigurationError(
-                f"window_minutes: {window_minutes!r} is not allowed; expected a number of minutes above 0, or None for "
-                "all the time"
+                f"window_minutes: {_shown(window_minutes)} is not allowed; expected a number of minutes above 0, or None "
+                "for all the time"
             )
-        return time.monotonic() - window_minutes * 60.0
+        return min(window_minutes, _MOST_MINUTES) * 60.0
+
+    def _since(self, window_minutes: float | None) -> float | None:
+        """The moment of ``time.monotonic()`` at which a window begins."""
+        seconds = self._window_seconds(window_minutes)
+        return None if seconds is None else time.monotonic() - seconds
 
     def _known(self, cache_name: str) -> CacheRecord:
         record = self.registry.records.get(cache_name) if isinstance(cache_name, str) else None
@@ -278,11 +286,18 @@ class Questions:
 
     def _recording(self, record: CacheRecord) -> CacheRecording:
         self._fold()
-        return self.registry.recording_of(record)
+        return self._recorder.recording_of(record)
 
     def _rss(self) -> int:
         latest = self._vitals.history.latest
         return latest.rss_bytes or 0 if latest is not None else 0
 
     def _stacks(self) -> dict[str, tuple[str, ...]]:
-        return self.registry.stacks()
+        return self._recorder.stacks()
+
+
+def _shown(given: object) -> str:
+    try:
+        return repr(given)[:200]
+    except Exception:  # an int of more than 4,300 digits has no decimal text
+        return f"a value of type {type(given).__name__}"

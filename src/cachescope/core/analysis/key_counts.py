@@ -151,7 +151,7 @@ def is_small(key: object) -> bool:
     if kind is int:
         return key.bit_length() <= _LARGEST_HELD_BITS  # type: ignore[attr-defined,no-any-return]  # it is one
     if kind is tuple:
-        return all(map(is_small, key))  # type: ignore[call-overload,no-any-return]  # it is one, of few leaves
+        return all(map(is_small, key))  # type: ignore[call-overload]  # it is one, of few leaves
     return True
 
 

@@ -267,7 +267,9 @@ def _judge_change(series: Series, kind: str, index: int, bounds: tuple[float, fl
     shifts = (*earlier, shift, *now.shifts) if kind == "step" or now.verdict is TrendVerdict.STEADY else now.shifts
     if now.verdict is TrendVerdict.SHIFTED:
         return replace(now, shifts=shifts)
-    if now.verdict is TrendVerdict.STEADY or (now.verdict is TrendVerdict.UNKNOWN and _settled(now, tail, moved, former)):
+    if now.verdict is TrendVerdict.STEADY or (
+        now.verdict is TrendVerdict.UNKNOWN and _settled(now, tail, moved, former)
+    ):
         if moved < bounds[0]:  # It came back, or never went far.
             return replace(now, verdict=TrendVerdict.STEADY, reason=f"{now.reason}, {since}", shifts=())
         words = "it moved to another level" if kind == "step" else "it filled up" if after > before else "it fell"

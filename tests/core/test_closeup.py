@@ -23,13 +23,13 @@ def profiler():
     faults.counts.clear()
     with CacheMemoryProfiler(ProfilerConfig(level="detailed", tick_seconds=60.0)) as profiler:
         yield profiler
-        TIMING.up = TIMING.loads = False
+        TIMING.up = TIMING.for_loads = False
         assert faults.counts == {}
 
 
 def timing(profiler, name):
     """From now on operations of a cache are timed; its state."""
-    TIMING.up = TIMING.loads = True
+    TIMING.up = TIMING.for_loads = True
     (state,) = profiler.registry.records[name].live_states()
     state.timings_left = 1 << 20
     return state
@@ -228,9 +228,9 @@ def test_no_count_is_lost_while_others_arm_and_disarm(profiler, make):
                 record.close_scope()
             elif turn == 1:
                 state.timings_left = 10
-                TIMING.up = TIMING.loads = True
+                TIMING.up = TIMING.for_loads = True
                 time.sleep(0)
-                TIMING.up = TIMING.loads = False
+                TIMING.up = TIMING.for_loads = False
                 give_up_loads(state, time.perf_counter_ns())
             elif turn == 2:
                 state.arm(WATCHED)

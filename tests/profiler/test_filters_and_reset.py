@@ -200,12 +200,14 @@ def test_a_reset_under_traffic_loses_no_byte(profiler: CacheMemoryProfiler) -> N
     threads = [threading.Thread(target=traffic, args=(one,)) for one in driven]
     for thread in threads:
         thread.start()
-    for _ in range(15):
-        profiler.reset_profiling_data()
-        profiler.report()
-    stop.set()
-    for thread in threads:
-        thread.join()
+    try:
+        for _ in range(15):
+            profiler.reset_profiling_data()
+            profiler.report()
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
     for number, one in enumerate(driven):
         profile = profiler.get_cache_profile(f"c{number}")
         assert profile.current_memory_bytes - profile.container_bytes == one.tally.net

@@ -47,15 +47,17 @@ def test_levels_change_under_traffic_without_losing_a_count() -> None:
         threads = [threading.Thread(target=traffic, args=(number,)) for number in range(4)]
         for thread in threads:
             thread.start()
-        for level in UP_AND_DOWN:
+        try:
+            for level in UP_AND_DOWN:
+                time.sleep(0.05)
+                profiler.set_level(level)
+                assert profiler.level is ProfilingLevel.parse(level)
+                assert tracemalloc.is_tracing() == (level == "comprehensive")
             time.sleep(0.05)
-            profiler.set_level(level)
-            assert profiler.level is ProfilingLevel.parse(level)
-            assert tracemalloc.is_tracing() == (level == "comprehensive")
-        time.sleep(0.05)
-        stop.set()
-        for thread in threads:
-            thread.join()
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join()
         for number, driven in enumerate(own):
             profile, tally = profiler.get_cache_profile(f"own {number}"), driven.tally
             assert (profile.total_allocations, profile.total_resizes) == (

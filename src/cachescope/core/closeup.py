@@ -31,15 +31,15 @@ SCOPED = 4
 class Switch:
     """Something that is up or not, for one of two purposes."""
 
-    __slots__ = ("left", "loads", "up")
+    __slots__ = ("for_loads", "left", "up")
 
     def __init__(self) -> None:
-        self.up = self.loads = False
+        self.up = self.for_loads = False
         self.left = 0
 
     def begin(self, caches: int, *, loads: bool) -> None:
         """Begin to time so many caches."""
-        self.left, self.loads = caches, loads
+        self.left, self.for_loads = caches, loads
         self.up = True
 
     def one_done(self) -> None:
@@ -51,7 +51,7 @@ class Switch:
 
 TIMING = Switch()
 """Whether any state is being timed. Hot hooks look here first: an attribute of a constant is the cheapest thing to test.
-Either operations are timed or, with *loads*, timed misses begin loads: waiting for the set that ends one makes sets slower.
+Either operations are timed or, with *for_loads*, timed misses begin loads: waiting for the set that ends one makes sets slower.
 """
 
 _MOST_PENDING = 4
@@ -107,7 +107,7 @@ def lookup_took(state: State, key: Hashable, hit: bool, took_ns: int) -> None:
     """Hand in how long a look-up took. If it missed, a load begins; the set of that key will end it. Never raises."""
     try:
         took(state, b.LOOKUP_HIT if hit else b.LOOKUP_MISS, took_ns)
-        if not hit and TIMING.loads and len(state.pending) < _MOST_PENDING and state.record is not None:
+        if not hit and TIMING.for_loads and len(state.pending) < _MOST_PENDING and state.record is not None:
             state.pending[tasks.owner(), hash(key)] = perf_counter_ns()
             state.hide_sets()
     except Exception as error:

@@ -439,7 +439,10 @@ class State:
 
     def hide(self) -> None:
         """A thread is inside a compound operation: no set is a plain one, and no read."""
-        self.hide_sets()
+        if self.resting != WEIGHED:  # as hide_sets(), without its call
+            self.resting = UP
+            if self.setter == 0:
+                self.setter = UP
         self.hide_reads()
 
     def hide_sets(self) -> None:
@@ -464,9 +467,8 @@ class State:
     def show(self) -> None:
         """Make sets and reads plain again, as far as nothing else is up."""
         if not self.busy:
-            if not self.armed & SCOPED and not self.pending:
-                if self.resting == UP:
-                    self.resting = 0
+            if self.resting == UP and not self.armed & SCOPED and not self.pending:
+                self.resting = 0
                 if self.setter == UP:
                     self.setter = 0
             if not self.armed:

@@ -26,6 +26,7 @@ from cachescope.core.results import (
     Report,
     SnapshotDiff,
 )
+from cachescope.core.subscription import Subscription
 from cachescope.instrument import instrument, uninstrument
 from cachescope.instrument.autopatch import autopatch, unpatch
 from cachescope.instrument.decorator import profiled_cache
@@ -61,6 +62,7 @@ __all__ = [
     "ProfilingLevel",
     "Report",
     "SnapshotDiff",
+    "Subscription",
     "UnknownCacheError",
     "autopatch",
     "current_profiler",

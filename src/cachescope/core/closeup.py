@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from cachescope.core import batch as b
 from cachescope.core import operations, tasks
 from cachescope.core.faults import swallow
+from cachescope.core.held_keys import hold
 
 if TYPE_CHECKING:
     from cachescope.core.state import State
@@ -79,7 +80,7 @@ def _sample(state: State, key: Hashable, hit: bool) -> None:
         state.quota = left - 1
     site = 0 if state.sites is None else state.sites.here(2)
     kind = b.READ_HIT if hit else b.READ_MISS
-    state.batch.put((kind, state.serial, hash(key), state.hold(key), 0, site, get_ident(), monotonic(), 0))
+    state.batch.put((kind, state.serial, hash(key), hold(key), 0, site, get_ident(), monotonic(), 0))
 
 
 # Times

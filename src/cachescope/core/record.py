@@ -20,7 +20,8 @@ from cachescope.core.flow import Flow
 from cachescope.core.origins import Origins
 from cachescope.core.patterns import KeyPatterns
 from cachescope.core.sites import Sites
-from cachescope.core.state import COUNTERS, MISSING, State, View
+from cachescope.core.state import COUNTERS, MISSING, State
+from cachescope.core.views import View
 
 _CLEARED = COUNTERS.index("cleared")
 _CLEARED_BYTES = COUNTERS.index("cleared_bytes")

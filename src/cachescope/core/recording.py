@@ -44,6 +44,8 @@ class CacheRecording:
     carried_bytes: int = 0
     carried_entries: int = 0
     watching: bool = False
+    budget_bytes: int | None = None
+    """What it should stay below, by ``cache_budgets``."""
     notes: tuple[str, ...] = ()
     totals: Totals = field(default_factory=Totals)
     hotspots: Hotspots = field(default_factory=Hotspots)
@@ -96,6 +98,7 @@ _PLAIN = (
     "carried_bytes",
     "carried_entries",
     "watching",
+    "budget_bytes",
 )
 
 

@@ -27,8 +27,9 @@ from cachescope.core.recent import allocation_of, recent_rows
 from cachescope.core.record import CacheRecord
 from cachescope.core.sites import Sites
 from cachescope.core.sizing import Sizer
-from cachescope.core.state import MISSING, State, View
+from cachescope.core.state import MISSING, State
 from cachescope.core.subscribers import Subscribers
+from cachescope.core.views import View
 
 MANUAL = "manual"
 """The kind of caches that no adapter can see."""
@@ -38,6 +39,8 @@ _FREE_EVENTS = 20_000
 """Followed events that a cache may have before its rate decides how many of its entries are followed."""
 _EVENTS_PER_SECOND = 3_000
 """What a busy cache is thinned out to, as far as its size allows: at 1 to 2 us each, half a percent of a core."""
+_BUSY_CACHES = 2
+"""So many caches may be as busy as that at a time."""
 _SHARE_BY_ENTRIES = 1.0 / 12_000_000
 _LEAST_SHARE, _MOST_LEAST_SHARE = 1.0 / 64, 1.0 / 12
 _LEAST_LIVES = 64
@@ -250,23 +253,37 @@ class CacheRegistry:
                 break
             self._thin(largest, 0.5)
             lives -= before - largest.flow.lives_count
+        rates = self._event_rates(records)
+        # A few busy caches may have that many events each; of more, all together.
+        allowed = min(
+            _EVENTS_PER_SECOND, _EVENTS_PER_SECOND * _BUSY_CACHES * _EVENTS_PER_SECOND / max(sum(rates.values()), 1.0)
+        )
+        for record in records:
+            rate = rates.get(record.name, 0.0)
+            if record.flow.drained > _FREE_EVENTS and rate > allowed:
+                factor = max(allowed / rate, self._least_share(record) / record.share)
+                if factor < 0.8:
+                    self._thin(record, factor)
+
+    def _event_rates(self, records: list[CacheRecord]) -> dict[str, float]:
+        """Followed events per second since the last look, of caches that were not looked at just now."""
         now = time.monotonic()
+        rates: dict[str, float] = {}
         for record in records:
             drained = record.flow.drained
             before, at = self._rates.get(record.name, (0, now - 1.0))
-            if now - at < 0.05:
-                continue
-            self._rates[record.name] = (drained, now)
-            rate = (drained - before) / (now - at)
-            if drained > _FREE_EVENTS and rate > _EVENTS_PER_SECOND:
-                # What it may grow to counts: lives that are dropped while it fills don't come back.
-                entries = max(sum(state.entries for state in record.live_states()), record.limits()[0] or 0)
-                share = _LEAST_SHARE * (2 if self.level >= ProfilingLevel.DETAILED else 1)
-                least = min(_MOST_LEAST_SHARE, max(share, entries * _SHARE_BY_ENTRIES))
-                least = max(least, min(1.0, _LEAST_LIVES / max(entries, 1)))
-                factor = max(_EVENTS_PER_SECOND / rate, least / record.share)
-                if factor < 0.8:
-                    self._thin(record, factor)
+            if now - at >= 0.05:
+                self._rates[record.name] = (drained, now)
+                rates[record.name] = (drained - before) / (now - at)
+        return rates
+
+    def _least_share(self, record: CacheRecord) -> float:
+        """The share of its entries by which a cache is followed however busy it is."""
+        # What it may grow to counts: lives that are dropped while it fills don't come back.
+        entries = max(sum(state.entries for state in record.live_states()), record.limits()[0] or 0)
+        share = _LEAST_SHARE * (2 if self.level >= ProfilingLevel.DETAILED else 1)
+        least = min(_MOST_LEAST_SHARE, max(share, entries * _SHARE_BY_ENTRIES))
+        return max(least, min(1.0, _LEAST_LIVES / max(entries, 1)))
 
     def _keep_within_memory(self) -> None:
         """Hold the cap: follow fewer entries, and write no more charges down while the memory is used up."""

@@ -17,15 +17,15 @@ from math import log as _log
 from math import log1p as _log1p
 from random import random as _random
 from time import monotonic as _monotonic
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any
 
 from cachescope.core import batch as b
 from cachescope.core import tasks
-from cachescope.core.batch import Batch, PatternText
+from cachescope.core.batch import Batch
 from cachescope.core.charging import Ledger
 from cachescope.core.closeup import SAMPLED, SCOPED, attribute, built, loaded
 from cachescope.core.faults import swallow
-from cachescope.core.patterns import pattern_of
+from cachescope.core.held_keys import HELD_AS_IS, hold
 from cachescope.core.sites import Sites
 
 if TYPE_CHECKING:
@@ -78,22 +78,6 @@ COUNTERS = (
 
 _serials = itertools.count(1)
 _get_ident = threading.get_ident
-_HELD_AS_IS = frozenset((str, bytes, int))
-_LEAVES_OF_TUPLES = frozenset((str, bytes, int, float, bool, type(None)))
-_MOST_ITEMS = 16
-
-
-class View(Protocol):
-    """How to look at a kind of cache object from the side, without changing it."""
-
-    def entries(self, obj: Any) -> Mapping[Any, Any] | None:
-        """The mapping that holds the entries; None when it can't be found."""
-
-    def container_bytes(self, obj: Any) -> int:
-        """What the cache's own tables, links and queues need, above those of an empty one."""
-
-    def limits(self, obj: Any) -> tuple[float | None, float | None]:
-        """``(maxsize, own current size in another unit than entries)``, None for what there isn't."""
 
 
 class State:
@@ -374,7 +358,7 @@ class State:
             site, task = self.sites.here(1), tasks.here()
             if self.origins is not None:
                 site = built(self, key, site)
-        held = key if kind in _HELD_AS_IS else hold(key)
+        held = key if kind in HELD_AS_IS else hold(key)
         batch.events.append((b.SET, self.serial, key_hash, held, size, site, _get_ident(), _monotonic(), task))
 
     def note(self, kind: int, key: Hashable, size: int) -> None:
@@ -402,7 +386,7 @@ class State:
                 site = self.sites.here(1)
                 if self.origins is not None:
                     site = built(self, key, site)
-            held = key if type(key) in _HELD_AS_IS else hold(key)
+            held = key if type(key) in HELD_AS_IS else hold(key)
         read = self.reads.pop(key_hash, 0.0) if self.reads else 0.0
         # Beyond the limit too: no more of these can come than lives were begun.
         self.batch.events.append((kind, self.serial, key_hash, held, size, site, _get_ident(), _monotonic(), read))
@@ -514,27 +498,6 @@ class State:
         self.reads, self.pending = {}, {}
         self.followed = set()
         self.followed_hashes = set()
-
-    def hold(self, key: object) -> object:
-        """What the batch may hold of *key*."""
-        return key if type(key) in _HELD_AS_IS else hold(key)
-
-
-def hold(key: object) -> object:
-    """What the batch may hold of a key for a moment: a tuple of immutable leaves as a plain tuple, else its pattern.
-
-    A tuple is described later, off the application's threads and ten times faster, for tuples of one shape are known.
-    """
-    if issubclass(type(key), tuple):
-        items = tuple.__getitem__(cast("tuple[object, ...]", key), slice(None))
-        if len(items) <= _MOST_ITEMS and all(type(item) in _LEAVES_OF_TUPLES for item in items):
-            return items
-    return describe_key(key)
-
-
-def describe_key(key: object) -> PatternText:
-    """A key's pattern, for keys that may not be held."""
-    return PatternText(pattern_of(key))
 
 
 def _nothing() -> None:

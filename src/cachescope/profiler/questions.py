@@ -203,8 +203,13 @@ class Questions:
         self.registry.exit_note = self.exit_note
         process = self._recorder.process_recording(self._heart.cpu_seconds)
         process.snapshots, process.pressure = self._vitals.history, self._vitals.recent_pressure()
+        for cache in process.caches.values():
+            cache.budget_bytes = self._vitals.budget_of(cache.name)
         process.info = dataclasses.replace(
-            process.info, tracemalloc_bytes=self._tracing.memory_bytes(), collects=self._collects()
+            process.info,
+            budget_bytes=self.config.process_budget_bytes,
+            tracemalloc_bytes=self._tracing.memory_bytes(),
+            collects=self._collects(),
         )
         return Recording([process])
 

@@ -11,7 +11,8 @@ from cachescope.core.answers.hotspots import hotspots_of, key_hotspots_of, weigh
 from cachescope.core.answers.performance import performance_of
 from cachescope.core.answers.profile import profile_of
 from cachescope.core.recording import CacheRecording, Recording, without_inherited
-from cachescope.core.results import REPORT_SCHEMA_VERSION, MemoryHotspot, Report
+from cachescope.core.results import REPORT_SCHEMA_VERSION, MemoryHotspot, MemoryTrend, Report
+from cachescope.core.snapshots import SnapshotHistory
 
 _MOST_KEYS = 50
 
@@ -42,8 +43,10 @@ def report_of(recording: Recording) -> Report:
     keys = [spot for name, pieces in ordered for spot in key_hotspots_of(name, pieces, _MOST_KEYS)]
     keys.sort(key=lambda spot: -(spot.allocation_count + spot.hits + spot.misses))
     histories = [process.snapshots for process in processes]
-    trends = [process_trend(process.snapshots, pid=process.info.pid) for process in processes]
-    trends += [cache_trend(name, histories, max_entries=_max_entries(pieces)) for name, pieces in ordered]
+    trends = [
+        process_trend(process.snapshots, None, process.info.budget_bytes, process.info.pid) for process in processes
+    ]
+    trends += [_cache_trend(name, histories, pieces) for name, pieces in ordered]
     return Report(
         schema_version=REPORT_SCHEMA_VERSION,
         generated_at=time.time(),
@@ -70,6 +73,11 @@ def report_of(recording: Recording) -> Report:
         snapshots=tuple(process.snapshots.latest for process in processes if process.snapshots.latest is not None),
         pressure=tuple(sorted((e for process in processes for e in process.pressure), key=lambda e: e.timestamp)),
     )
+
+
+def _cache_trend(name: str, histories: list[SnapshotHistory], parts: list[CacheRecording]) -> MemoryTrend:
+    budgets = [part.budget_bytes for part in parts if part.budget_bytes is not None]
+    return cache_trend(name, histories, max_entries=_max_entries(parts), budget_bytes=sum(budgets) if budgets else None)
 
 
 def _max_entries(parts: list[CacheRecording]) -> float | None:

@@ -28,6 +28,8 @@ class ProcessInfo(Result):
     """Our own faults, swallowed: what, and how often."""
     tracemalloc_bytes: int | None = None
     """Memory that tracemalloc itself needs; None unless it traces (COMPREHENSIVE)."""
+    budget_bytes: int | None = None
+    """What the process should stay below, by ``process_budget_bytes``."""
     collects: tuple[str, ...] = ()
     """What was on, in words, such as ``latency on a sample``."""
     exit_note: str = ""

@@ -25,6 +25,7 @@ from cachescope.core.results import (
     PerformanceMetrics,
     Report,
     SnapshotDiff,
+    TrendVerdict,
 )
 from cachescope.core.subscription import Subscription
 from cachescope.instrument import instrument, uninstrument
@@ -63,6 +64,7 @@ __all__ = [
     "Report",
     "SnapshotDiff",
     "Subscription",
+    "TrendVerdict",
     "UnknownCacheError",
     "autopatch",
     "current_profiler",

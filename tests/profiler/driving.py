@@ -118,17 +118,15 @@ def events_of(patterns: Any) -> dict[str, tuple[int, int]]:
     return {row.event: (row.count, row.size_bytes) for row in patterns.events}
 
 
-def short_buckets(profiler: CacheMemoryProfiler, name: str, seconds: float = 0.05) -> None:
-    """Have a cache's buckets of time closed sooner than every few seconds."""
-    profiler.registry.records[name].flow.windows._seconds = seconds
-
-
 def close_buckets(profiler: CacheMemoryProfiler) -> None:
     """Close all open buckets now, as the background thread does every few seconds."""
-    with profiler.registry._lock:
-        profiler.registry.fold()
-        for record in profiler.registry.records.values():
-            record.close_bucket(time.monotonic())
+    records = list(profiler.registry.records.values())
+    before = [record.flow.windows._seconds for record in records]
+    for record in records:
+        record.flow.windows._seconds = 0.0
+    profiler.beat()
+    for record, seconds in zip(records, before, strict=True):
+        record.flow.windows._seconds = seconds
 
 
 def clocks_later(monkeypatch: pytest.MonkeyPatch, seconds: float, *, wall_only: bool = False) -> None:

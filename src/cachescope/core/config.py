@@ -90,7 +90,8 @@ class ProfilerConfig:
     retention_minutes: int = _setting(180, 1, 10_080)
     """Windows, and hotspots not seen since, are cleaned up after this long."""
     snapshot_seconds: float = _setting(10.0, 0.1, 86_400.0)
-    """How often the process's memory and the caches' bytes are noted in the background."""
+    """How often the process's memory and the caches' bytes are noted in the background; more often in the first minutes.
+    Short intervals are kept only as far as that takes no more than a few thousandths of a core."""
     max_snapshots: int = _setting(720, 8, 100_000)
     """Snapshots kept; beyond that the older ones are thinned out, not cut off."""
     process_budget_bytes: int | None = _setting(None, 1 << 20, 1 << 50)

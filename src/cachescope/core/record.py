@@ -26,6 +26,8 @@ from cachescope.core.views import View
 _CLEARED = COUNTERS.index("cleared")
 _CLEARED_BYTES = COUNTERS.index("cleared_bytes")
 _LIVE = COUNTERS.index("live_bytes")
+_SETS = COUNTERS.index("sets")
+_LEAVING = tuple(map(COUNTERS.index, ("deletes", "evictions", "expirations", "cleared")))
 
 
 class CacheRecord:
@@ -104,7 +106,8 @@ class CacheRecord:
         flow = tuple(value - base for value, base in zip(now, state.base, strict=True))
         self._retired.append((flow, state.ledger.kinds))
         # Beyond the limit too: nothing else would end the lives of its entries.
-        self.batch.events.append((DIED, state.serial, 0, None, 0, 0, 0, time.monotonic(), state.reads))
+        event = (DIED, state.serial, 0, None, 0, 0, 0, time.monotonic(), state.reads)
+        self.batch.events.append(event)
 
     def keep(self, flow: tuple[int, ...], kinds: dict[type, Any]) -> None:
         """Keep the figures of an object that lives on unwatched."""
@@ -299,10 +302,8 @@ class CacheRecord:
 
     def reset(self) -> None:
         """Flows start at 0 and what was gathered goes; what is held stays."""
-        live, entries = self.carried
-        totals = self.totals()
-        self.carried = (live + totals.live().size_bytes, entries + totals.entries)
-        self._start_anew()
+        live, entries = self._start_anew()
+        self.carried = (live - self.inherited[0], entries - self.inherited[1])
         self.restart_peaks()
         self.peak_bytes = 0
         self.notes.clear()
@@ -318,9 +319,9 @@ class CacheRecord:
         live = entries = 0
         for state in self.live_states():
             self._inherited_kinds.update((), state.ledger.kinds)
-            state.base = state.counters()
-            live += state.live_bytes
-            entries += state.entries
+            state.base = now = state.counters()  # once: others go on meanwhile
+            live += now[_LIVE]
+            entries += now[_SETS] - sum(now[column] for column in _LEAVING)
         self.instances_total = len(self.states)
         self.flow.forget_flows()
         return live + self._inherited_kinds.live().size_bytes, entries

@@ -306,7 +306,8 @@ class State:
         self.followed.clear()
         self.followed_hashes.clear()
         reads, self.reads = self.reads, {}
-        self.batch.events.append((b.CLEARED, self.serial, 0, None, size, 0, _get_ident(), _monotonic(), reads))
+        event = (b.CLEARED, self.serial, 0, None, size, 0, _get_ident(), _monotonic(), reads)
+        self.batch.events.append(event)
 
     def reconcile(self, data: dict[Hashable, object], cause: int) -> None:
         """Account for entries that came or left past all hooks, by measuring all there are: slow, and exact."""
@@ -359,7 +360,8 @@ class State:
             if self.origins is not None:
                 site = built(self, key, site)
         held = key if kind in HELD_AS_IS else hold(key)
-        batch.events.append((b.SET, self.serial, key_hash, held, size, site, _get_ident(), _monotonic(), task))
+        event = (b.SET, self.serial, key_hash, held, size, site, _get_ident(), _monotonic(), task)
+        batch.events.append(event)
 
     def note(self, kind: int, key: Hashable, size: int) -> None:
         """Hand in an event of an entry, if it is followed; a set decides whether it will be."""
@@ -389,7 +391,8 @@ class State:
             held = key if type(key) in HELD_AS_IS else hold(key)
         read = self.reads.pop(key_hash, 0.0) if self.reads else 0.0
         # Beyond the limit too: no more of these can come than lives were begun.
-        self.batch.events.append((kind, self.serial, key_hash, held, size, site, _get_ident(), _monotonic(), read))
+        event = (kind, self.serial, key_hash, held, size, site, _get_ident(), _monotonic(), read)
+        self.batch.events.append(event)
 
     # Frames
 

@@ -23,6 +23,7 @@ class OperationProfile(Result):
     memory_delta_bytes: int = 0
     """Net bytes: allocated + resized - freed."""
     allocations: int = 0
+    """New entries; replacements only change bytes."""
     hits: int = 0
     misses: int = 0
     rss_delta_bytes: int | None = None

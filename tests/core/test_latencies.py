@@ -79,9 +79,9 @@ def profiler():
 def timing():
     """Operations are timed until the test ends."""
     faults.counts.clear()
-    TIMING.up = TIMING.loads = True
+    TIMING.up = TIMING.for_loads = True
     yield
-    TIMING.up = TIMING.loads = False
+    TIMING.up = TIMING.for_loads = False
 
 
 def armed(cache, profiler, name):

@@ -118,6 +118,11 @@ names = st.sampled_from(["", "users", "users.a", "shop", "[x]", "a*b"])
 patterns = st.sampled_from(["", "*", "users", "users.*", "[[]x]", "?hop", "a[*]b", "[!s]*", "USERS", "a|b"])
 
 
+def fits(name: str, pattern: str) -> bool:
+    """Only the star and the question mark are wildcards: key patterns and names are full of brackets."""
+    return fnmatchcase(name, pattern.replace("[", "[[]"))
+
+
 @given(
     st.lists(st.builds(event, st.just(1), names, st.sampled_from(MemoryEventType)), max_size=30),
     st.none() | st.lists(st.sampled_from(MemoryEventType), min_size=1),
@@ -134,7 +139,7 @@ def test_filters_choose_what_a_naive_filter_chooses(events: list[MemoryAllocatio
         e
         for e in events
         if (kinds is None or e.event_type in kinds)
-        and (caches is None or any(fnmatchcase(e.cache_name, pattern) for pattern in caches))
+        and (caches is None or any(fits(e.cache_name, pattern) for pattern in caches))
     ]
 
 
@@ -744,7 +749,8 @@ def test_loops_that_come_and_go_while_events_are_published_never_disturb_the_pub
         publisher.join()
     subscribers.publish([event()])
     assert not subscribers.wants(PRESSURE)
-    assert faults.counts == before
+    ours = [what for what in faults.counts if what.startswith(("publish", "subscriber"))]
+    assert [what for what in ours if faults.counts[what] != before.get(what)] == []
 
 
 async def test_close_waits_for_a_loop_in_another_thread(

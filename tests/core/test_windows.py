@@ -179,3 +179,27 @@ def test_a_flow_stays_small_whatever_happens_in_it():
         flow.close_bucket(time.monotonic() + turn * 5.0)
     assert len(flow.windows.closed) <= 24
     assert flow.memory_bytes() < 2_000_000
+
+
+@given(steps, st.integers(1, 24))
+def test_a_ring_that_is_shortened_keeps_the_whole_exact(steps, most):
+    """Where memory is short a ring is halved, down to three buckets: everything is still everything."""
+    windows, log, now = windows_of(steps, most=most)
+    while windows.shorten(now):
+        assert windows.all().moments == log
+    assert len(windows.closed) <= 3
+
+
+def test_a_flow_takes_less_memory_when_its_ring_is_shortened():
+    """The estimate follows at once, so that the cap is not held twice."""
+    flow = Flow(KeyPatterns(64), ProfilerConfig())
+    for turn in range(30):
+        for key in range(50):
+            flow.keys.sets.update(key, 1.0, 100.0, describe="k")
+        flow.drained += 1
+        flow.close_bucket(time.monotonic() + turn * 5.0)
+    before = flow.memory_bytes()
+    while flow.shorten(time.monotonic() + 150.0):
+        pass
+    assert len(flow.windows.closed) == 3
+    assert flow.memory_bytes() < before / 2

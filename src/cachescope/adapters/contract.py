@@ -13,7 +13,7 @@ from collections.abc import Container, Iterator, Mapping
 from types import FunctionType
 from typing import Any, NamedTuple
 
-from cachescope.core import life_hooks, mapping_hooks, stock_hooks  # noqa: F401  # they fill KINDS
+from cachescope.core import life_hooks, mapping_read_hooks, mapping_write_hooks, stock_hooks  # noqa: F401  # they fill KINDS
 from cachescope.core.faults import swallow
 
 ENTRY_POINT_GROUP = "cachescope.adapters"

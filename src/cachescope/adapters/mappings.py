@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cachescope.adapters.contract import Adapter, stated_limit, through
-from cachescope.core.mapping_hooks import BEHIND
+from cachescope.core.mapping_write_hooks import BEHIND
 
 _FLAT = {
     "__getitem__": "lookup_flat",
@@ -110,9 +110,8 @@ class MappingsAdapter(Adapter):
             original = getattr(cls, method)
             if method == "__ior__":
                 original = _in_place_behind(original)
-            elif issubclass(
-                cls, dict
-            ):  # methods written in C refuse a proxy, also those that a subclass calls by super()
+            elif issubclass(cls, dict):
+                # Methods written in C refuse a proxy, also those that a subclass calls by super().
                 original = _behind(original)
             methods[method] = (kind, original)
         if not issubclass(cls, dict):

@@ -66,8 +66,9 @@ class Batch:
 
     def time(self, serial: int, what: int, took_ns: int) -> None:
         """Append how long an operation took, unless full."""
+        timing = (serial, what, took_ns)  # first: what it takes may run the collector, and other threads with that
         if len(self.timings) < self.limit:
-            self.timings.append((serial, what, took_ns))
+            self.timings.append(timing)
         else:
             self.dropped += 1
 

@@ -195,9 +195,8 @@ def _held(state: State, key: Any) -> Any:
 
 def load_took(state: State, key: Hashable, took_ns: int, failed: bool) -> None:
     """A load ended, of a cache all of whose loads are timed where they are made."""
-    if (
-        state.pending
-    ):  # it is not timed twice, whoever missed: tasks that want one key wait for the load of another task
+    if state.pending:
+        # It is not timed twice, whoever missed: tasks that want one key wait for the load of another task.
         key_hash = hash(key)
         for place in [place for place in list(state.pending) if place[1] == key_hash]:
             state.pending.pop(place, None)

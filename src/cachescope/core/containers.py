@@ -135,9 +135,8 @@ class _Look:
     def _directories(self, version: _Version, path: str) -> list[Path]:
         """The process's own group and those above it, as far as they are mounted."""
         mounts = self._mounts(version)
-        for mount_root, mount_point in sorted(
-            mounts, key=lambda mount: len(mount[0])
-        ):  # the one that shows most levels
+        # The one that shows most levels comes first.
+        for mount_root, mount_point in sorted(mounts, key=lambda mount: len(mount[0])):
             below = _below(path, mount_root)
             if below is not None and os.path.isdir(mount_point / below):
                 own = mount_point / below

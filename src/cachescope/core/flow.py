@@ -56,6 +56,8 @@ class Flow:
         "_config",
         "_drained_before",
         "_key_marks",
+        "_measured_at",
+        "_open_bytes",
         "cells",
         "drained",
         "keys",
@@ -78,7 +80,8 @@ class Flow:
         self.keys = KeyCounts(config.hot_keys)
         self._key_marks = self.keys.marks()
         self.watched_since = inf
-        self._drained_before = self._closed_bytes = 0
+        self._drained_before = self._closed_bytes = self._open_bytes = 0
+        self._measured_at = -1
         self.windows = self._new_windows()
         self.scale = 1.0
         self.drained = 0
@@ -93,11 +96,11 @@ class Flow:
         return sum(map(len, self.lives.values()))
 
     def memory_bytes(self) -> int:
-        """An estimate of the memory that this takes."""
-        return 410 * self.lives_count + 500 * len(self.cells) + self._keys_bytes() + self._closed_bytes
-
-    def _keys_bytes(self) -> int:
-        return self.keys.memory_bytes() + self.windows.open.memory_bytes()
+        """An estimate of the memory that this takes. It is asked often, and of quiet caches mostly."""
+        if self._measured_at != self.drained:
+            self._measured_at = self.drained
+            self._open_bytes = self.keys.memory_bytes() + self.windows.open.memory_bytes()
+        return 410 * self.lives_count + 500 * len(self.cells) + self._open_bytes + self._closed_bytes
 
     def changed(self) -> bool:
         """Whether anything was followed or timed since the last bucket was closed."""
@@ -202,8 +205,19 @@ class Flow:
         self.windows.closed[-1].fold.keys = self.keys_since_bucket()
         self._key_marks = self.keys.marks()
         self._drained_before = self.drained
+        self._measure_closed()
+
+    def shorten(self, now: float) -> bool:
+        """Keep half as many buckets from now on; whether there is anything left to halve."""
+        halved = self.windows.shorten(now)
+        if halved:
+            self._measure_closed()
+        return halved
+
+    def _measure_closed(self) -> None:
         folds = [self.windows.whole, *(bucket.fold for bucket in self.windows.closed)]
         self._closed_bytes = sum(fold.memory_bytes() for fold in folds)
+        self._measured_at = -1
 
     def keys_since_bucket(self) -> KeyCounts:
         """The keys used most since the last bucket was closed."""
@@ -278,6 +292,7 @@ class Flow:
         """Start what flowed at 0, and keep what is held (after a fork)."""
         self.recent.clear()
         self.drained = self._drained_before = self._closed_bytes = 0
+        self._measured_at = -1
         self.older = Cell()
         self.keys = KeyCounts(self._config.hot_keys)
         self._key_marks = self.keys.marks()

@@ -1,8 +1,9 @@
 """The only maker of hot closures: a row of an adapter's table becomes a function that counts and calls the original.
 
 ``make_hook(kind, original, meet)`` is the one seam that a compiled hook would replace. The kinds are a closed set, filled by
-:mod:`~cachescope.core.stock_hooks` (a library's own methods: the hot path), :mod:`~cachescope.core.mapping_hooks` (methods that
-may do anything), :mod:`~cachescope.core.life_hooks` and :mod:`~cachescope.core.open_hooks` (home-made and async caches).
+:mod:`~cachescope.core.stock_hooks` (a library's own methods: the hot path), :mod:`~cachescope.core.mapping_read_hooks` and
+:mod:`~cachescope.core.mapping_write_hooks` (methods that may do anything), :mod:`~cachescope.core.life_hooks` and
+:mod:`~cachescope.core.open_hooks` (home-made and async caches).
 """
 
 from __future__ import annotations

@@ -124,10 +124,10 @@ class Sketch:
             if issubclass(kind, base):
                 return text
         if issubclass(kind, tuple):
-            items = tuple.__getitem__(key, slice(0, MOST_ITEMS + 1))  # type: ignore[call-overload]
+            items = tuple.__getitem__(key, slice(0, MOST_ITEMS + 1))  # type: ignore[call-overload]  # it is one
             return self.items(kind, items, depth)
         if issubclass(kind, list) and _name(kind, qualified=False) == "_HashedSeq":
-            head = list.__getitem__(key, slice(0, MOST_ITEMS + 1))  # type: ignore[call-overload]
+            head = list.__getitem__(key, slice(0, MOST_ITEMS + 1))  # type: ignore[call-overload]  # it is one
             return self.items(kind, tuple(head), depth)
         if issubclass(kind, frozenset):
             return self.set(key)

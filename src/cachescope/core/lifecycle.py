@@ -32,6 +32,7 @@ class Beating(Protocol):
         """This is a forked child: start flows at 0 and find new locks."""
 
 
+_renewals: list[Callable[[], None]] = []
 _hearts: weakref.WeakSet[Heart] = weakref.WeakSet()
 _registered = False
 
@@ -124,7 +125,18 @@ def _register() -> None:
         _registered = True
         atexit.register(_each, Heart._end)
         if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=lambda: _each(Heart._after_fork))
+            os.register_at_fork(after_in_child=_after_fork)
+
+
+def renew_after_fork(renew: Callable[[], None]) -> None:
+    """Have *renew* called first in every forked child: it makes locks anew that a thread which isn't there may hold."""
+    _renewals.append(renew)
+
+
+def _after_fork() -> None:
+    for renew in _renewals:
+        renew()
+    _each(Heart._after_fork)
 
 
 def _each(action: Callable[[Heart], Any]) -> None:

@@ -41,6 +41,10 @@ class ManualCaches:
         self._lock = threading.RLock()
         self._warned: set[str] = set()
 
+    def after_fork(self) -> None:
+        """In a forked child: a new lock."""
+        self._lock = threading.RLock()
+
     def record(self, name: str) -> CacheRecord:
         """The record of a manual cache."""
         state = self._state(name)

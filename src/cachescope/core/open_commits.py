@@ -28,10 +28,10 @@ def current_data(state: State, ledger: OpenLedger, obj: Any) -> dict[Any, Any] |
     """The dict that holds the entries now; a cache may have put another in its place."""
     data: Any = state.data
     if not ledger.place.names:
-        return data  # type: ignore[no-any-return]
+        return data  # type: ignore[no-any-return]  # a dict, by the rule of state.data
     found = ledger.place.find(obj)
     if found is data or found is None:
-        return data  # type: ignore[no-any-return]
+        return data  # type: ignore[no-any-return]  # a dict, by the rule of state.data
     ledger.boundary |= {id(found)}
     state.data = found
     return found
@@ -106,7 +106,7 @@ def put(
 
 def _put_unwritten(state: State, ledger: OpenLedger, size: int) -> None:
     """The ledger is full: the entry counts, and its bytes go to those that are shared out as entries leave."""
-    if state.data is not None and state.entries >= dict.__len__(state.data):  # type: ignore[arg-type]
+    if state.data is not None and state.entries >= dict.__len__(state.data):  # type: ignore[arg-type]  # it is a dict
         freed = ledger.of_the_rest()
         state.replacements += 1
         _replace(state, size, freed)

@@ -361,7 +361,7 @@ def _is_the_value(frame: Frame, result: Any) -> bool:
         state = frame.state
         if state is None or state.data is None or frame.inner is MISSING or frame.op not in (LOOKUP, LOAD, POP):
             return False
-        return holds(frame.old, result) or holds(peek_at(state.data, frame.inner), result)  # type: ignore[arg-type]
+        return holds(frame.old, result) or holds(peek_at(state.data, frame.inner), result)  # type: ignore[arg-type]  # a dict
     except Exception:
         return False
 

@@ -152,7 +152,7 @@ class OpenLedger(Ledger):
             share: Any = self.shares.get(id(held))
             if share is None:
                 share_id = id(held)
-                self.shares[share_id] = [1, size, proxy, [key]]  # type: ignore[list-item]
+                self.shares[share_id] = [1, size, proxy, [key]]  # type: ignore[list-item]  # a record of its own
             elif data is None or any(other != key and dict.get(data, other) is held for other in share[3][-4:]):
                 share_id = id(held)
                 share[0] += 1

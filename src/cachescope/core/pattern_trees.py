@@ -213,7 +213,7 @@ class PatternTrees:
                         break
                     node = below
                 if node is not None:
-                    return node  # type: ignore[no-any-return]
+                    return node  # type: ignore[no-any-return]  # nodes are lists of anything
             for candidate, left in readings(skeleton, path):
                 if candidate in self._magnets:
                     return self._place(candidate, left)

@@ -40,8 +40,7 @@ class ReadWatch:
         spent = 0.0
         elapsed = 0.0
         for record in records:
-            totals = record.totals()
-            lookups = totals["hits"] + totals["misses"]
+            lookups = record.lookups()
             before, at, _ = self._looked.get(record.name, (lookups, now, 0.0))
             rate = max(0, lookups - before) / (now - at) if now > at else 0.0  # it falls when all is reset
             elapsed = max(elapsed, now - at)

@@ -23,6 +23,7 @@ from cachescope.core.sites import Sites
 from cachescope.core.state import COUNTERS, MISSING, State
 from cachescope.core.views import View
 
+_HITS, _MISSES = COUNTERS.index("hits"), COUNTERS.index("misses")
 _CLEARED = COUNTERS.index("cleared")
 _CLEARED_BYTES = COUNTERS.index("cleared_bytes")
 _LIVE = COUNTERS.index("live_bytes")
@@ -165,7 +166,7 @@ class CacheRecord:
     def close_bucket(self, now: float) -> None:
         """Close the bucket that is open, with what the counters counted meanwhile; *now* is of ``time.monotonic()``."""
         totals = self.totals()
-        if totals.counters == self._told.counters and not self.watched and not self.flow.changed():
+        if totals.counters == self._told.counters and not self.flow.changed():
             self.flow.windows.skip(now)
             self.flow.forget_old(time.time() - self._config.retention_minutes * 60.0)
             return
@@ -219,13 +220,23 @@ class CacheRecord:
         for state in self.live_states():
             state.peak_bytes = state.live_bytes
 
+    def lookups(self) -> int:
+        """Hits and misses so far; cheap, for it is asked of every cache again and again. Falls when all is reset."""
+        count = self._past["hits"] + self._past["misses"]
+        for state in self.live_states():
+            now, base = state.counters(), state.base
+            count += now[_HITS] + now[_MISSES] - base[_HITS] - base[_MISSES]
+        return count
+
+    def held(self) -> tuple[int, int]:
+        """``(bytes charged to what is held now, without the container's own, entries)``."""
+        totals = self.totals()
+        size_bytes = totals.live().size_bytes + self.inherited[0] + self.carried[0]
+        return size_bytes, totals.entries + self.inherited[1] + self.carried[1]
+
     def held_bytes(self) -> int:
         """Bytes charged to what is held now, without the container's own."""
-        return self.totals().live().size_bytes + self.inherited[0] + self.carried[0]
-
-    def held_entries(self) -> int:
-        """Entries held now."""
-        return self.totals().entries + self.inherited[1] + self.carried[1]
+        return self.held()[0]
 
     def container_bytes(self) -> int:
         """What the objects' own tables, links and queues need."""

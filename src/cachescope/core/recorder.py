@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Iterator
 
 import psutil
 
@@ -118,13 +119,14 @@ class Recorder:
         }
         return {**built, **found}
 
-    def uses(self) -> list[CacheUse]:
-        """What each cache holds now, as a snapshot tells it."""
-        return [
-            CacheUse(cache_name=record.name, size_bytes=record.held_bytes() + container, entries=record.held_entries())
-            for record in list(self._registry.records.values())
-            if record.listed and (container := record.container_bytes()) >= 0
-        ]
+    def uses(self) -> Iterator[CacheUse]:
+        """What each cache holds now, as a snapshot tells it; found out while it is asked for, whose cost is watched."""
+        for record in list(self._registry.records.values()):
+            if record.listed:
+                size_bytes, entries = record.held()
+                yield CacheUse(
+                    cache_name=record.name, size_bytes=size_bytes + record.container_bytes(), entries=entries
+                )
 
     def windowed_recording_of(self, record: CacheRecord, since: float) -> tuple[CacheRecording, float]:
         """``(a recording whose flows are those since a moment, when that begins in fact)``, by ``time.monotonic()``."""

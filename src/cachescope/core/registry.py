@@ -41,6 +41,8 @@ _EVENTS_PER_SECOND = 3_000
 """What a busy cache is thinned out to, as far as its size allows: at 1 to 2 us each, half a percent of a core."""
 _BUSY_CACHES = 2
 """So many caches may be as busy as that at a time."""
+_CACHES_PER_TURN = 128
+"""Caches that are looked after on one beat: a thousand quiet ones must not cost a fifth of a core."""
 _SHARE_BY_ENTRIES = 1.0 / 12_000_000
 _LEAST_SHARE, _MOST_LEAST_SHARE = 1.0 / 64, 1.0 / 12
 _LEAST_LIVES = 64
@@ -82,6 +84,8 @@ class CacheRegistry:
         self.lock = threading.RLock()
         make_secret()
         self._rates: dict[str, tuple[int, float]] = {}
+        self._waiting: list[CacheRecord] = []
+        """Those whose turn has yet to come in this round of :meth:`maintain`."""
 
     # Caches come and go
 
@@ -229,12 +233,15 @@ class CacheRegistry:
             subscribers.publish([allocation_of(record, row, self.sites) for record, row in rows])
 
     def maintain(self) -> None:
-        """What is done between folds: thin out, measure residents, mark peaks."""
+        """What is done between folds: thin out, measure residents, mark peaks. Of many caches, of some at a time."""
         with self.lock:
             self._thin_out()
-            self._keep_within_memory()
+            if not self._waiting:
+                self._keep_within_memory()
+                self._waiting = list(self.records.values())
             self.budget.refill()
-            for record in list(self.records.values()):
+            turn, self._waiting = self._waiting[:_CACHES_PER_TURN], self._waiting[_CACHES_PER_TURN:]
+            for record in turn:
                 if self.budget.credit_ns > 0:
                     record.fresh_entries(64)
                 record.sum_up_retired()
@@ -286,15 +293,19 @@ class CacheRegistry:
         return max(least, min(1.0, _LEAST_LIVES / max(entries, 1)))
 
     def _keep_within_memory(self) -> None:
-        """Hold the cap: follow fewer entries, and write no more charges down while the memory is used up."""
+        """Hold the cap: follow fewer entries, keep fewer buckets, write no more charges down while memory is used up."""
         limit = self.config.memory_limit_bytes
         own = self.own_bytes()
         self.budget.exhausted = own > 0.9 * limit
         while own > limit:
-            largest = max(self.records.values(), key=lambda record: record.flow.lives_count, default=None)
-            if largest is None or largest.flow.lives_count < 64:
-                return
-            self._thin(largest, 0.5)
+            records = list(self.records.values())
+            largest = max(records, key=lambda record: record.flow.lives_count, default=None)
+            if largest is not None and largest.flow.lives_count >= 64:
+                self._thin(largest, 0.5)
+            else:
+                shortened = [record.flow.shorten(time.monotonic()) for record in records]
+                if not any(shortened):
+                    return
             own = self.own_bytes()
 
     def _thin(self, record: CacheRecord, factor: float) -> None:

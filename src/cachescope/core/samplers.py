@@ -34,7 +34,7 @@ class Samplers:
     def __init__(self, registry: CacheRegistry) -> None:
         self._registry = registry
         self._watch = ReadWatch(registry.config.read_budget)
-        self._turns = 0
+        self._turns = self._first = 0
         self._busy: set[int] = set()
 
     def sample_reads(self) -> None:
@@ -42,7 +42,7 @@ class Samplers:
 
         Armed for longer, a busy cache would pay for it and a quiet one would gain nothing.
         """
-        armed = self._states()[:_STATES_ARMED_AT_ONCE]
+        armed = self._states()[:_STATES_ARMED_AT_ONCE]  # others than the last time, where there are more
         for state in armed:
             state.arm(SAMPLED, _READS_PER_SAMPLE)
         time.sleep(_ARMED_SECONDS)
@@ -93,4 +93,9 @@ class Samplers:
         return setting and self._registry.level >= ProfilingLevel.DETAILED
 
     def _states(self) -> list[State]:
-        return [state for record in list(self._registry.records.values()) for state in record.live_states()]
+        """All states; where not all can be armed at once, each time from another one on."""
+        states = [state for record in list(self._registry.records.values()) for state in record.live_states()]
+        if len(states) <= _STATES_ARMED_AT_ONCE:
+            return states
+        self._first = (self._first + _STATES_ARMED_AT_ONCE) % len(states)
+        return states[self._first :] + states[: self._first]

@@ -164,9 +164,8 @@ class Sites:
         """
         if not origin:
             return site
-        by_site = self._joins.get(
-            origin
-        )  # not by a pair: under tracemalloc each object that is made costs microseconds
+        # Not by a pair: under tracemalloc each object that is made costs microseconds.
+        by_site = self._joins.get(origin)
         number = None if by_site is None else by_site.get(site)
         return self._join(site, origin) if number is None else number
 

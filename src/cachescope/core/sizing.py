@@ -99,7 +99,7 @@ def shallow_bytes(value: Any) -> int:
     if cls is str or cls is int or cls is bytes or cls is float:
         return leaf_bytes(value)
     if cls is dict or cls is list or cls is set:
-        return value.__sizeof__() + GC_HEADER_BYTES  # type: ignore[no-any-return]
+        return value.__sizeof__() + GC_HEADER_BYTES  # type: ignore[no-any-return]  # an int, by its contract
     if _getrefcount(value) >= IMMORTAL_REFS or id(value) in STATIC_IDS:
         return 0
     plan = plans.get(id(cls)) or plan_for(cls)
@@ -115,7 +115,7 @@ def proxy_bytes(value: Any) -> int:
     """
     cls = type(value)
     if cls is str or cls is bytes:
-        return value.__sizeof__()  # type: ignore[no-any-return]
+        return value.__sizeof__()  # type: ignore[no-any-return]  # an int, by its contract
     members: Iterable[Any]
     total = instance_bytes = 0
     try:
@@ -222,7 +222,7 @@ class Sizer:
             plan = plans.get(id(cls))
             if plan is not None and plan.is_array and not boundary:
                 # A numeric array that owns its buffer: by far the largest of the quick ones.
-                size, members, _ = plan.expand(value, seen)  # type: ignore[misc]
+                size, members, _ = plan.expand(value, seen)  # type: ignore[misc]  # arrays have one
                 if not members:
                     return _new_tuple(Measurement, (size, 1, 0, False, 0.0))
             unshared = UNSHARED
@@ -284,7 +284,7 @@ class Sizer:
 def _cheap_bytes_of_rare(value: Any, cls: type) -> int:
     plan = plans.get(id(cls)) or plan_for(cls)
     if plan.is_array:
-        size, members, _ = plan.expand(value, set())  # type: ignore[misc]
+        size, members, _ = plan.expand(value, set())  # type: ignore[misc]  # arrays have one
         return -1 if members else size
     if cls is bytearray or cls is array or id(cls) in _LEAF_IDS:
         return own_bytes(value)

@@ -95,11 +95,10 @@ def _made(original: Any, function: ast.FunctionDef, first: int, constants: Mappi
     """Compile *function* as a method of the same class, with objects for its placeholders."""
     code = original.__code__
     owner = code.co_qualname.rpartition(".")[0].rpartition(".")[2]
-    shell = ast.ClassDef(
-        name=owner, bases=[], keywords=[], body=[function], decorator_list=[]
-    )  # private names are mangled
+    # A class around it: private names are mangled.
+    shell = ast.ClassDef(name=owner, bases=[], keywords=[], body=[function], decorator_list=[])
     if "type_params" in ast.ClassDef._fields:  # from Python 3.12 on
-        setattr(shell, "type_params", [])  # noqa: B010
+        setattr(shell, "type_params", [])  # noqa: B010  # typeshed has it from 3.12 on
     module = ast.increment_lineno(ast.fix_missing_locations(ast.Module(body=[shell], type_ignores=[])), first - 1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SyntaxWarning)  # the constants that are called are not the str that they seem

@@ -270,7 +270,7 @@ def _delete_template(self: Any, key: Any) -> Any:
         settle_removal(state, self, key, value, b.EXPIRED, None)  # type: ignore[possibly-undefined]  # read with state
         raise
     try:
-        if type(value) in _LEAVES and type(key) is str and not state.shares and not state.written:  # type: ignore[possibly-undefined]
+        if type(value) in _LEAVES and type(key) is str and not state.shares and not state.written:  # type: ignore[possibly-undefined]  # as above
             size = value.__sizeof__() + key.__sizeof__()
             if setter:
                 state.evictions += 1

@@ -18,7 +18,7 @@ _OF_AGE = 16.0
 _PRESSURE_SECONDS = 1.0
 """Memory can run short between two snapshots; looking at the limits alone is cheap (below a millisecond)."""
 _SHARE_OF_CORE = 0.002
-"""What snapshots may take with USS and swap, for which the kernel walks all pages; and as much those without."""
+"""What snapshots may take with USS and swap, for which the kernel walks all pages; as much those without; and judging."""
 _SYSTEM_HIGH = 0.90
 """A machine of which four fifths are used is what its owner paid for."""
 
@@ -32,7 +32,7 @@ class Vitals:
 
     def __init__(self, config: ProfilerConfig) -> None:
         self._config = config
-        self._pace, self._quick_pace = Pace(_SHARE_OF_CORE), Pace(_SHARE_OF_CORE)
+        self._pace, self._quick_pace, self._judging_pace = (Pace(_SHARE_OF_CORE) for _ in range(3))
         self._lock = threading.Lock()
         self._began = time.monotonic()
         self._taken_at = self._judged_at = float("-inf")
@@ -43,12 +43,13 @@ class Vitals:
         """Whether it is time for the next snapshot."""
         now = time.monotonic()
         interval = min(self._config.snapshot_seconds, max(_FIRST_SECONDS, (now - self._began) / _OF_AGE))
-        return now - self._taken_at >= interval and (interval > _FIRST_SECONDS or self._quick_pace.due())
+        often = interval < self._config.snapshot_seconds
+        return now - self._taken_at >= interval and (not often or self._quick_pace.due())
 
     def judgement_due(self) -> bool:
         """Whether it is time to look at the limits."""
         waited = time.monotonic() - self._judged_at
-        return waited >= min(_PRESSURE_SECONDS, self._config.snapshot_seconds) and self._quick_pace.due()
+        return waited >= min(_PRESSURE_SECONDS, self._config.snapshot_seconds) and self._judging_pace.due()
 
     def take(self, uses: Iterable[CacheUse], *, whole: bool | None = None) -> MemorySnapshot:
         """Take a snapshot and keep it.
@@ -58,22 +59,23 @@ class Vitals:
             whole: With USS and swap; None for when the last ones were cheap enough.
         """
         whole = self._pace.due() if whole is None else whole
-        snapshot = self._measured(uses, whole=whole)
+        snapshot = self._measured(uses, self._pace if whole else self._quick_pace, whole=whole)
         self._taken_at = time.monotonic()
         with self._lock:
             self.history.add(snapshot)
         return snapshot
 
-    def _measured(self, uses: Iterable[CacheUse], *, whole: bool) -> MemorySnapshot:
+    @staticmethod
+    def _measured(uses: Iterable[CacheUse], pace: Pace, *, whole: bool) -> MemorySnapshot:
         began = time.thread_time()
         snapshot = measure(uses, whole=whole)
-        (self._pace if whole else self._quick_pace).spent(time.thread_time() - began)
+        pace.spent(time.thread_time() - began)
         return snapshot
 
     def judge(self, uses: Iterable[CacheUse]) -> list[MemoryAllocation]:
-        """Look at the limits; the events of what changed, or lasts."""
+        """Look at the limits; the events of what changed, or lasts. *uses* are looked at only where a cache has one."""
         self._judged_at = time.monotonic()
-        snapshot = self._measured(uses, whole=False)
+        snapshot = self._measured(uses if self._config.cache_budgets else (), self._judging_pace, whole=False)
         return [change.event() for change in self.pressure.judge(time.time(), measured(snapshot))]
 
     def recent_pressure(self) -> tuple[MemoryAllocation, ...]:

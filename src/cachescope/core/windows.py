@@ -25,6 +25,10 @@ class Fold(Protocol):
 F = TypeVar("F", bound=Fold)
 
 
+_LEAST_KEPT = 3
+"""Closed buckets that are kept even when memory is short."""
+
+
 @dataclass(slots=True)
 class Bucket(Generic[F]):
     """What happened from *start* to *end*, seconds of ``time.monotonic()``."""
@@ -82,6 +86,15 @@ class Windows(Generic[F]):
         """Nothing happened since the open bucket was opened: let it begin now. The ring keeps a gap there."""
         self._opened = max(now, self._opened)
         self._drop_old(now)
+
+    def shorten(self, now: float) -> bool:
+        """Keep half as many closed buckets from now on; whether that was possible."""
+        if self._most <= _LEAST_KEPT:
+            return False
+        self._most = max(_LEAST_KEPT, self._most // 2)
+        while len(self.closed) > self._most:
+            self._join(now)
+        return True
 
     def _drop_old(self, now: float) -> None:
         while self.closed and now - self.closed[0].end > self._retention:

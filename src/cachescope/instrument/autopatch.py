@@ -21,6 +21,7 @@ from cachescope.adapters.contract import Adapter, Patch, adapters
 from cachescope.core.errors import ConfigurationError
 from cachescope.core.faults import swallow
 from cachescope.core.hooks import Meet, is_hook, make_hook, unhooked
+from cachescope.core.lifecycle import renew_after_fork
 from cachescope.core.registry import CacheRegistry
 from cachescope.instrument import stand_ins
 from cachescope.instrument.binding import INERT, Home, detach, home_of, meeting, registry_of
@@ -28,6 +29,14 @@ from cachescope.instrument.binding import INERT, Home, detach, home_of, meeting,
 _log = logging.getLogger("cachescope")
 _ABSENT: Any = object()
 _lock = threading.RLock()
+
+
+def _renew_lock() -> None:
+    global _lock
+    _lock = threading.RLock()
+
+
+renew_after_fork(_renew_lock)
 _patched: dict[str, PatchedLibrary] = {}
 _waiting: set[str] = set()
 

@@ -17,6 +17,7 @@ from cachescope.core import current
 from cachescope.core.charging import Ledger, SizingBudget, Weigher
 from cachescope.core.errors import ConfigurationError
 from cachescope.core.faults import swallow
+from cachescope.core.lifecycle import renew_after_fork
 from cachescope.core.registry import CacheRegistry, all_states
 from cachescope.core.sizing import Sizer
 from cachescope.core.state import ATTRIBUTE, RETIRED, State
@@ -61,6 +62,14 @@ class Admission:
 
 
 _lock = threading.RLock()
+
+
+def _renew_lock() -> None:
+    global _lock
+    _lock = threading.RLock()
+
+
+renew_after_fork(_renew_lock)
 
 
 def registry_of(profiler: Any) -> CacheRegistry:

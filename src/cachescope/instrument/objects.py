@@ -13,6 +13,7 @@ from cachescope.core.errors import ConfigurationError, NotACacheError
 from cachescope.core.faults import swallow
 from cachescope.core.hooks import make_hook, unhooked
 from cachescope.core.life_hooks import without_state
+from cachescope.core.lifecycle import renew_after_fork
 from cachescope.core.registry import CacheRegistry
 from cachescope.core.state import ATTRIBUTE, State
 from cachescope.instrument.binding import (
@@ -32,6 +33,14 @@ from cachescope.instrument.proxies import CacheProxy, proxied, proxy_class
 T = TypeVar("T")
 _log = logging.getLogger("cachescope")
 _lock = threading.RLock()
+
+
+def _renew_lock() -> None:
+    global _lock
+    _lock = threading.RLock()
+
+
+renew_after_fork(_renew_lock)
 _WAYS = ("auto", "in place", "proxy")
 
 

@@ -189,6 +189,7 @@ class CacheMemoryProfiler(Questions):
         """In a forked child: flows start at 0."""
         self._lock = threading.RLock()
         self._subscribers.after_fork()
+        self._manual.after_fork()
         self.registry.after_fork()
         self._vitals.after_fork()
         self._finished.clear()

@@ -14,6 +14,7 @@ from cachescope.core.answers.performance import performance_of
 from cachescope.core.answers.profile import profile_of
 from cachescope.core.answers.report import report_of
 from cachescope.core.config import ProfilerConfig
+from cachescope.core.config_values import shown
 from cachescope.core.errors import ConfigurationError, NotCollectedError, UnknownCacheError
 from cachescope.core.events import ProfilingLevel
 from cachescope.core.lifecycle import Heart
@@ -270,7 +271,7 @@ class Questions:
         number = isinstance(window_minutes, (int, float)) and not isinstance(window_minutes, bool)
         if not number or not 0 < window_minutes < math.inf:
             raise ConfigurationError(
-                f"window_minutes: {_shown(window_minutes)} is not allowed; expected a number of minutes above 0, or None "
+                f"window_minutes: {shown(window_minutes)} is not allowed; expected a number of minutes above 0, or None "
                 "for all the time"
             )
         return min(window_minutes, _MOST_MINUTES) * 60.0
@@ -299,10 +300,3 @@ class Questions:
 
     def _stacks(self) -> dict[str, tuple[str, ...]]:
         return self._recorder.stacks()
-
-
-def _shown(given: object) -> str:
-    try:
-        return repr(given)[:200]
-    except Exception:  # an int of more than 4,300 digits has no decimal text
-        return f"a value of type {type(given).__name__}"

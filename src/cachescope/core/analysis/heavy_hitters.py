@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from itertools import repeat
 from operator import add
 
+from cachescope.core.analysis.captured import as_amount, as_object, as_whole
+
 _LARGEST = 1e30  # no size or weight is near; sums stay far from overflow
-_LARGEST_SUM = 1e100
 _SLOTS = 8_192  # in each of two rows: a key's bound is the lower of its two slots, so that one bad neighbour is no harm
 
 
@@ -252,12 +253,11 @@ class HeavyHitters:
         Raises:
             ValueError: *data* is no such state.
         """
-        if not isinstance(data, Mapping):
-            raise ValueError(f"heavy hitters: expected an object, found {data!r}")
-        out = cls(_whole("capacity", data.get("capacity"), least=1))
-        out.total = _amount("total", data.get("total"))
-        out.error = _amount("error", data.get("error"))
-        out.refused = _whole("refused", data.get("refused"))
+        data = as_object("heavy hitters", data)
+        out = cls(as_whole("capacity", data.get("capacity"), least=1))
+        out.total = as_amount("total", data.get("total"))
+        out.error = as_amount("error", data.get("error"))
+        out.refused = as_whole("refused", data.get("refused"))
         rows = data.get("keys")
         if not isinstance(rows, list) or len(rows) > 2 * out.capacity:
             raise ValueError(f"keys: expected a list of at most {2 * out.capacity}")
@@ -266,7 +266,7 @@ class HeavyHitters:
                 raise ValueError(f"key: expected its text, five numbers and a label, found {row!r}")
             if row[6] is not None and not isinstance(row[6], str):
                 raise ValueError(f"key {row[0]!r}: expected a text or null as its label, found {row[6]!r}")
-            count, missed, size_bytes, hits, misses = (_amount(f"key {row[0]!r}", figure) for figure in row[1:6])
+            count, missed, size_bytes, hits, misses = (as_amount(f"key {row[0]!r}", figure) for figure in row[1:6])
             out.entries[row[0]] = Hitter(count, missed, size_bytes, hits, misses, row[6])
         return out
 
@@ -286,15 +286,3 @@ def _rounded_up(values: list[float]) -> array[float]:
 def _slots(key_id: Hashable) -> tuple[int, int]:
     mixed = hash((key_id,))  # a tuple mixes: ids that are all multiples of 8, say, would leave most slots empty
     return mixed % _SLOTS, _SLOTS + (mixed >> 32) % _SLOTS
-
-
-def _whole(name: str, value: object, least: int = 0) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"{name}: expected a whole number from {least}, found {value!r}")
-    return value
-
-
-def _amount(name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= _LARGEST_SUM:
-        raise ValueError(f"{name}: expected a number from 0 to {_LARGEST_SUM:g}, found {value!r}")
-    return value

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from cachescope.core.analysis.captured import as_moment, as_object, as_whole
 from cachescope.core.analysis.quantiles import Quantiles
 from cachescope.core.results.operation import OperationProfile, OperationSummary
 
 OTHERS = "(others)"
 """The name of what came when there were as many names as are kept."""
 _LONGEST_NAME = 200
-_LATEST = 1e15  # false for NaN and for ints that no float can hold
 _SUMS = ("allocated_bytes", "freed_bytes", "memory_delta_bytes", "allocations", "hits", "misses")
 
 
@@ -93,18 +93,18 @@ class _Row:
     @classmethod
     def from_dict(cls, data: Mapping[str, object]) -> _Row:
         out = cls()
-        out.count = _whole("count", data.get("count"), least=1)
-        out.sums = [_whole(name, data.get(name), least=None if name == "memory_delta_bytes" else 0) for name in _SUMS]
-        errors = _object("errors", data.get("errors"))
+        out.count = as_whole("count", data.get("count"), least=1)
+        out.sums = [as_whole(name, data.get(name), least=None if name == "memory_delta_bytes" else 0) for name in _SUMS]
+        errors = as_object("errors", data.get("errors"))
         if len(errors) > cls.MOST_ERRORS + 1:
             raise ValueError(f"errors: expected at most {cls.MOST_ERRORS + 1} types, found {len(errors)}")
-        out.errors = {str(error): _whole(f"errors of {error!r}", count, least=1) for error, count in errors.items()}
+        out.errors = {str(error): as_whole(f"errors of {error!r}", count, least=1) for error, count in errors.items()}
         if sum(out.errors.values()) > out.count:
             raise ValueError(f"errors: expected at most {out.count}, as many as runs, found {sum(out.errors.values())}")
-        out.durations = Quantiles.from_dict(_object("duration_seconds", data.get("duration_seconds")))
-        out.allocated = Quantiles.from_dict(_object("allocated", data.get("allocated")))
-        out.first_seen = _moment("first_seen", data.get("first_seen"))
-        out.last_seen = _moment("last_seen", data.get("last_seen"))
+        out.durations = Quantiles.from_dict(as_object("duration_seconds", data.get("duration_seconds")))
+        out.allocated = Quantiles.from_dict(as_object("allocated", data.get("allocated")))
+        out.first_seen = as_moment("first_seen", data.get("first_seen"))
+        out.last_seen = as_moment("last_seen", data.get("last_seen"))
         return out
 
 
@@ -162,32 +162,13 @@ class Operations:
         Raises:
             ValueError: *data* is nothing that :meth:`to_dict` gives; the message names the operation and the figure.
         """
-        out = cls(_whole("most", _object("operations", data).get("most"), least=1))
-        rows = _object("operations", data.get("operations"))
+        out = cls(as_whole("most", as_object("operations", data).get("most"), least=1))
+        rows = as_object("operations", data.get("operations"))
         if len(rows) > out.most + 1:
             raise ValueError(f"operations: expected at most {out.most + 1}, found {len(rows)}")
         for name, row in rows.items():
             try:
-                out.rows[str(name)] = _Row.from_dict(_object("runs", row))
+                out.rows[str(name)] = _Row.from_dict(as_object("runs", row))
             except ValueError as error:
                 raise ValueError(f"operation {name!r}: {error}") from None
         return out
-
-
-def _object(name: str, value: object) -> Mapping[str, object]:
-    if not isinstance(value, Mapping):
-        raise ValueError(f"{name}: expected an object, found {value!r}")
-    return value
-
-
-def _whole(name: str, value: object, least: int | None) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or (least is not None and value < least):
-        wanted = "a whole number" if least is None else f"a whole number from {least}"
-        raise ValueError(f"{name}: expected {wanted}, found {value!r}")
-    return value
-
-
-def _moment(name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < _LATEST:
-        raise ValueError(f"{name}: expected seconds since the epoch, found {value!r}")
-    return float(value)

@@ -15,6 +15,7 @@ from bisect import bisect_left
 from collections.abc import Mapping
 from math import ceil, log2
 
+from cachescope.core.analysis.captured import as_amount, as_object
 from cachescope.core.results import Distribution, HistogramBar
 
 RELATIVE_ERROR = 0.01
@@ -22,7 +23,6 @@ _GAMMA = (1 + RELATIVE_ERROR) / (1 - RELATIVE_ERROR)
 _BINS_PER_OCTAVE = math.log(2) / math.log1p(2 * RELATIVE_ERROR / (1 - RELATIVE_ERROR))
 _SMALLEST = 1e-9
 _LARGEST = 1e30  # no size, age or weight is near; sums of products stay far from overflow
-_LARGEST_SUM = 1e100
 _MOST_BARS = 24
 _GRIDS = ((1, (1, 2, 5)), (1, (1,)), (3, (1,)))  # decades from step to step, and the ends of bars in a step
 
@@ -70,9 +70,9 @@ class Quantiles:
         except KeyError:
             self._add_bin(_index(value), weight)
         self.total += value * weight
-        if value < self._lowest:  # noqa: PLR1730
+        if value < self._lowest:  # noqa: PLR1730  # see above: min() and max() take longer
             self._lowest = value
-        if value > self._highest:  # noqa: PLR1730
+        if value > self._highest:  # noqa: PLR1730  # see above: min() and max() take longer
             self._highest = value
 
     def _update_zeros(self, value: float, weight: float) -> None:
@@ -214,8 +214,7 @@ class Quantiles:
         Raises:
             ValueError: *data* is no sketch, or one of another relative error.
         """
-        if not isinstance(data, Mapping):
-            raise ValueError(f"sketch: expected an object, found {data!r}")
+        data = as_object("sketch", data)
         if data.get("relative_error") != RELATIVE_ERROR:
             raise ValueError(f"relative_error: expected {RELATIVE_ERROR}, found {data.get('relative_error')!r}")
         out = cls()
@@ -223,15 +222,15 @@ class Quantiles:
         if not isinstance(bins, Mapping) or len(bins) > cls.MOST_BINS:
             raise ValueError(f"bins: expected an object of at most {cls.MOST_BINS} weights")
         for name, weight in bins.items():
-            out.bins[_known_index(name)] = _amount(f"bin {name}", weight)
+            out.bins[_known_index(name)] = as_amount(f"bin {name}", weight)
             if not weight:
                 raise ValueError(f"bin {name}: expected a weight above 0")
-        out.zeros = _amount("zeros", data.get("zeros"))
-        out.total = _amount("total", data.get("total"))
-        out.refused = int(_amount("refused", data.get("refused")))
+        out.zeros = as_amount("zeros", data.get("zeros"))
+        out.total = as_amount("total", data.get("total"))
+        out.refused = int(as_amount("refused", data.get("refused")))
         if out.bins or out.zeros:
-            out._lowest = _amount("minimum", data.get("minimum"))
-            out._highest = _amount("maximum", data.get("maximum"))
+            out._lowest = as_amount("minimum", data.get("minimum"))
+            out._highest = as_amount("maximum", data.get("maximum"))
             if out._lowest > out._highest:
                 raise ValueError(f"minimum {out._lowest!r} lies above the maximum {out._highest!r}")
         return out
@@ -262,9 +261,3 @@ def _known_index(name: object) -> int:
     if index is None or index not in _INDICES:
         raise ValueError(f"bins: expected whole numbers from {_INDICES[0]} to {_INDICES[-1]} as names, found {name!r}")
     return index
-
-
-def _amount(name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= _LARGEST_SUM:
-        raise ValueError(f"{name}: expected a number from 0 to {_LARGEST_SUM:g}, found {value!r}")
-    return float(value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from cachescope.core.analysis.captured import as_object, as_whole
 from cachescope.core.charging import Kind, ratio_and_error
 from cachescope.core.results import ValueType
 from cachescope.core.state import COUNTERS
@@ -177,15 +178,8 @@ class Totals:
         """The inverse of :meth:`to_dict`; counters that an older version did not have are 0."""
         out = cls()
         counters = data["counters"]
-        out.counters = [_whole(counters.get(name, 0)) for name in COUNTERS]
+        out.counters = [as_whole(name, counters.get(name, 0), least=None) for name in COUNTERS]
         for name, row in data["kinds"].items():
-            if not isinstance(row, Mapping):
-                raise ValueError(f"value type {name!r}: expected an object, found {row!r}")
-            out.kinds[name] = [_whole(row.get(field, 0)) for field in _KIND_FIELDS]
+            row = as_object(f"value type {name!r}", row)
+            out.kinds[name] = [as_whole(f"{field} of {name}", row.get(field, 0), least=None) for field in _KIND_FIELDS]
         return out
-
-
-def _whole(value: object) -> int:
-    if not isinstance(value, int):
-        raise ValueError(f"expected a whole number, found {value!r}")
-    return value

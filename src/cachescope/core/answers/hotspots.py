@@ -75,6 +75,7 @@ def hotspots_of(
         sum(part.inherited_entries + part.carried_entries for part in parts),
     )
     every = list(merged.cells.values())
+    whole, seen = _Whole(every), _seen_with(merged.cells, COLUMNS[by])
     sampled = min(part.sampling_rate for part in parts) < 1.0
     scales = _Scales(every, totals, totals if flows is None else flows, held_before, sampled)
     if seconds is None:
@@ -85,9 +86,11 @@ def hotspots_of(
     alone = len(cells) == 1 and by == "pattern"
     out = []
     for label, cell in cells.items():
-        pattern, site, built_at = _places(label, by, merged.cells)
+        pattern, site, built_at = _places(label, COLUMNS[by], seen)
         held, count = cell.live_bytes * scales.live, cell.allocations * scales.count
         allocated = cell.allocated_bytes * scales.allocated
+        live_error = _share_error(cell.live_bytes, cell.live_variance, whole.live)
+        allocated_error = _share_error(cell.allocated_bytes, cell.allocated_variance, whole.allocated)
         out.append(
             MemoryHotspot(
                 cache_name=name,
@@ -105,8 +108,8 @@ def hotspots_of(
                 stack_trace=stacks.get(label, ()) if by != "pattern" else stacks.get(site, ()) if site else (),
                 first_seen=cell.first_seen,
                 last_seen=cell.last_seen,
-                live_bytes_std_error=_share_error(cell, "live", every) * scales.live,
-                total_size_bytes_std_error=_share_error(cell, "allocated", every) * scales.allocated,
+                live_bytes_std_error=live_error * scales.live,
+                total_size_bytes_std_error=allocated_error * scales.allocated,
                 share_of_cache=held / scales.live_bytes if scales.live_bytes > 0 else 0.0,
                 share_of_process=held / rss_bytes if rss_bytes > 0 else 0.0,
                 churned_bytes=round(cell.churned_bytes * scales.allocated),
@@ -116,16 +119,23 @@ def hotspots_of(
     return tuple(sorted(out, key=weight))
 
 
-def _places(label: str, by: str, places: Iterable[Place]) -> tuple[str | None, str | None, str | None]:
+def _seen_with(places: Iterable[Place], column: int) -> dict[str, tuple[set[str], ...]]:
+    """For each label in a column of *places* the known ones beside it, column by column; in one go, for there are many."""
+    out: dict[str, tuple[set[str], ...]] = {}
+    for place in places:
+        beside = out.setdefault(place[column], (set(), set(), set()))
+        for labels, label in zip(beside, place, strict=True):
+            if label:
+                labels.add(label)
+    return out
+
+
+def _places(
+    label: str, column: int, seen: Mapping[str, tuple[set[str], ...]]
+) -> tuple[str | None, str | None, str | None]:
     """``(pattern, site, origin)`` of a hotspot: what it is told by, and of the others the one there is if there is one."""
-    column = COLUMNS[by]
-    found: list[str | None] = []
-    for other in range(3):
-        if other == column:
-            found.append(label)
-            continue
-        seen = {place[other] for place in places if place[column] == label and place[other]}
-        found.append(next(iter(seen)) if len(seen) == 1 else None)
+    found = [next(iter(labels)) if len(labels) == 1 else None for labels in seen[label]]
+    found[column] = label
     return found[0], found[1], found[2]
 
 
@@ -133,15 +143,21 @@ def _calibration(exact: float, estimated: float, sampled: bool) -> float:
     return exact / estimated if sampled and estimated > 0 and exact > 0 else 1.0
 
 
-def _share_error(cell: Cell, what: str, every: Sequence[Cell]) -> float:
-    """Standard error of a cell's bytes as a share of an exactly known total."""
-    total = sum(getattr(other, f"{what}_bytes") for other in every)
-    own: float = getattr(cell, f"{what}_variance")
+class _Whole:
+    """``(bytes, variance)`` of all cells together."""
+
+    def __init__(self, cells: Sequence[Cell]):
+        self.live = (sum(cell.live_bytes for cell in cells), sum(cell.live_variance for cell in cells))
+        self.allocated = (sum(cell.allocated_bytes for cell in cells), sum(cell.allocated_variance for cell in cells))
+
+
+def _share_error(size_bytes: float, own: float, whole: tuple[float, float]) -> float:
+    """Standard error of a cell's bytes, of variance *own*, as a share of an exactly known total."""
+    total, variance = whole
     if own <= 0 or total <= 0:
         return 0.0
-    share = getattr(cell, f"{what}_bytes") / total
-    rest = sum(getattr(other, f"{what}_variance") for other in every) - own
-    return float(((1 - share) ** 2 * own + share**2 * max(0.0, rest)) ** 0.5)
+    share = size_bytes / total
+    return float(((1 - share) ** 2 * own + share**2 * max(0.0, variance - own)) ** 0.5)
 
 
 def weight(spot: MemoryHotspot) -> tuple[float, float, str, str]:

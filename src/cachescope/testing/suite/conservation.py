@@ -36,13 +36,13 @@ class Conservation(Subject):
             del held
         watched.cache.clear()
         self._conserved(watched, "clear")
-        profile = watched.profiler.get_cache_profile(watched.state.record.name)  # type: ignore[union-attr]
+        profile = watched.profiler.get_cache_profile(watched.state.record.name)  # type: ignore[union-attr]  # it has one
         assert (profile.net_memory_bytes, profile.current_entries, profile.current_memory_bytes) == (0, 0, 0)
 
     def _conserved(self, watched: Watched, when: str) -> None:
         held = entries_of(watched.bare)
         assert held is not None
-        profile = watched.profiler.get_cache_profile(watched.state.record.name)  # type: ignore[union-attr]
+        profile = watched.profiler.get_cache_profile(watched.state.record.name)  # type: ignore[union-attr]  # it has one
         came = profile.total_allocated_bytes + profile.total_resized_bytes
         assert profile.net_memory_bytes == came - profile.total_deallocated_bytes, when
         assert profile.total_allocations - profile.total_deallocations == profile.current_entries == len(held), when

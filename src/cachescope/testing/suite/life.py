@@ -121,7 +121,7 @@ class Life(Subject):
         """What it did is still told, and nothing is held any more."""
         watched = watch()
         self.write(watched.cache, self.make_key(1), self.make_value(1))
-        name = watched.state.record.name  # type: ignore[union-attr]
+        name = watched.state.record.name  # type: ignore[union-attr]  # a profiled state has a record
         watched.cache = watched.bare = self.make_cache()
         gc.collect()
         profile = watched.profiler.get_cache_profile(name)

@@ -58,7 +58,7 @@ class Patching(Subject):
         try:
             watched = Watched(self.make_cache(), how, profiler, self.library)
             self.write(watched.cache, self.make_key(1), self.make_value(1))
-            name = watched.state.record.name  # type: ignore[union-attr]
+            name = watched.state.record.name  # type: ignore[union-attr]  # a profiled state has a record
             profiler.shutdown()
             self.write(watched.cache, self.make_key(2), self.make_value(2))
             assert profiler.get_cache_profile(name).total_allocations == 1

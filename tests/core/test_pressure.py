@@ -93,8 +93,15 @@ def test_a_figure_that_trembles_around_a_mark_makes_one_event(used: list[int]) -
 def test_a_level_rises_at_the_mark_and_falls_below_mark_minus_release() -> None:
     """0.80 and 0.95 of the limit raise; 0.90 and 0.75 hold, and one byte less falls."""
     assert fed(of_process(), 799) == []
-    assert fed(of_process(), 800, 949, 950, 900, 899, 750, 749) == [HIGH, CRITICAL, HIGH, NORMAL]
+    assert fed(of_process(remind_seconds=None), 800, 949, 950, 900, 899, 750, 749) == [HIGH, CRITICAL, HIGH, NORMAL]
     assert fed(of_process(), 2_000, 10) == [CRITICAL, NORMAL]
+
+
+def test_use_that_grows_again_after_it_was_told_is_told_again() -> None:
+    """Who made room when told, and sees it fill up before the next look, hears of it; trembling is no growth."""
+    assert fed(of_process(), 990, 1_200) == [CRITICAL, CRITICAL]
+    assert fed(of_process(), 1_500, 960, 1_070) == [CRITICAL, CRITICAL]
+    assert fed(of_process(), 990, 1_080, 990, 1_080) == [CRITICAL]
 
 
 @pytest.mark.parametrize("nothing", [None, math.nan, math.inf, -math.inf, -1, 1 << 5_000, "900", True])

@@ -123,6 +123,42 @@ def test_the_same_key_has_the_same_id_in_all_processes_of_a_run(family: Path, tm
     assert other.key_id != hottest.key_id
 
 
+HEIRS = """
+import os, time
+import cachescope
+from cachetools import LRUCache
+
+folder = os.environ["FOLDER"]
+profiler = cachescope.current_profiler(cachescope.ProfilerConfig(level="detailed", tick_seconds=0.02))
+users = cachescope.instrument(LRUCache(1_000), name="users")
+for i in range(200):
+    users[f"warm:{i}"] = bytes(300 + i)
+profiler.report()  # what the children inherit has been folded
+for number in range(3):
+    if (pid := os.fork()) == 0:
+        for i in range(10):
+            users[f"own:{number}:{i}"] = bytes(100)
+        profiler.write_capture(f"{folder}/heir{number}.capture")
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+profiler.write_capture(f"{folder}/parent.capture")
+"""
+
+
+@needs_fork
+def test_what_forked_children_inherited_counts_once_by_kind_and_by_line_too(tmp_path: Path) -> None:
+    """The parent holds it; each child adds its own entries only."""
+    run_python(HEIRS, FOLDER=str(tmp_path))
+    report = captured(tmp_path)
+    assert {spot.key_pattern: spot.live_entries for spot in report.patterns} == {
+        "warm:{int}": 200,
+        "own:{int}:{int}": 30,
+    }
+    (cache,) = report.caches
+    assert sum(spot.live_entries for spot in report.sites) == cache.current_entries == 230
+    assert sum(spot.share_of_cache for spot in report.patterns) == pytest.approx(1.0)
+
+
 def keys_of(path: Path) -> list[MemoryHotspot]:
     report = report_of(Recording.from_dict(read_capture(path)))
     return [spot for spot in report.keys if spot.cache_name == "users"]

@@ -137,6 +137,7 @@ class Run:
         figures = {
             "duration_seconds": max(ended - self._began, 0.0),
             "allocated_bytes": allocated,
+            "resized_bytes": resized,
             "freed_bytes": freed,
             "memory_delta_bytes": allocated + resized - freed,
             "allocations": allocations,

@@ -9,6 +9,7 @@ import weakref
 from collections import deque
 from typing import Any
 
+from cachescope.core.analysis.hotspots import Hotspots
 from cachescope.core.analysis.lives import Lives
 from cachescope.core.analysis.operations import Operations
 from cachescope.core.analysis.totals import Totals
@@ -82,6 +83,8 @@ class CacheRecord:
         self._inherited_kinds = Totals()
         self.inherited = (0, 0)
         """Bytes and entries that a forked child got from its parent; a merge counts them once."""
+        self.inherited_cells = Hotspots()
+        """The same by pattern and call site."""
         self.carried = (0, 0)
         """Bytes and entries that were held when everything was reset."""
 
@@ -309,6 +312,7 @@ class CacheRecord:
             state.pending.clear()
             state.disarm(SCOPED)
         self.inherited = self._start_anew()
+        self.inherited_cells = self.flow.hotspots(self.sites)
         self.carried = (0, 0)
 
     def reset(self) -> None:

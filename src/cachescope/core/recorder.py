@@ -64,6 +64,7 @@ class Recorder:
             sampling_rate=record.share,
             inherited_bytes=record.inherited[0],
             inherited_entries=record.inherited[1],
+            inherited_hotspots=record.inherited_cells,
             notes=tuple(sorted(record.notes | _standing_notes())),
             totals=record.totals(),
             hotspots=flow.hotspots(sites),

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cachescope.core.analysis.activity import Activity
-from cachescope.core.analysis.hotspots import Hotspots, Place
+from cachescope.core.analysis.hotspots import Cell, Hotspots, Place
 from cachescope.core.analysis.operations import Operations
 from cachescope.core.analysis.totals import Totals
 from cachescope.core.errors import CaptureError
@@ -49,6 +49,8 @@ class CacheRecording:
     notes: tuple[str, ...] = ()
     totals: Totals = field(default_factory=Totals)
     hotspots: Hotspots = field(default_factory=Hotspots)
+    inherited_hotspots: Hotspots = field(default_factory=Hotspots)
+    """What a forked child got from its parent, by place."""
     activity: Activity = field(default_factory=Activity)
     operations: Operations = field(default_factory=Operations)
     recurrences: dict[Place, str] = field(default_factory=dict)
@@ -62,6 +64,7 @@ class CacheRecording:
         out["notes"] = list(self.notes)
         out["totals"] = self.totals.to_dict()
         out["hotspots"] = self.hotspots.to_dict()
+        out["inherited_hotspots"] = self.inherited_hotspots.to_dict()
         out["activity"] = self.activity.to_dict()
         out["operations"] = self.operations.to_dict()
         out["recurrences"] = [[*place, word] for place, word in self.recurrences.items()]
@@ -74,6 +77,7 @@ class CacheRecording:
         out.notes = tuple(map(str, data.get("notes", ())))
         out.totals = Totals.from_dict(data["totals"])
         out.hotspots = Hotspots.from_dict(data["hotspots"])
+        out.inherited_hotspots = Hotspots.from_dict(data["inherited_hotspots"])
         out.activity = Activity.from_dict(data["activity"])
         out.operations = Operations.from_dict(data["operations"])
         out.recurrences = {(str(p), str(s), str(b)): str(word) for p, s, b, word in data["recurrences"]}
@@ -206,7 +210,12 @@ def without_inherited(cache: CacheRecording) -> CacheRecording:
     totals = cache.totals.copy()
     shared = min(cache.inherited_bytes, max(0, totals["live_bytes"] + cache.inherited_bytes))
     out = CacheRecording(**{name: getattr(cache, name) for name in _PLAIN})
-    out.notes, out.totals, out.hotspots = cache.notes, totals, cache.hotspots
+    out.notes, out.totals = cache.notes, totals
+    out.hotspots.merge(cache.hotspots)
+    out.hotspots.update(
+        (place, Cell(live_entries=-cell.live_entries, live_bytes=-cell.live_bytes))
+        for place, cell in cache.inherited_hotspots.cells.items()
+    )
     out.activity, out.operations, out.recurrences = cache.activity, cache.operations, cache.recurrences
     out.container_bytes = 0 if totals.entries <= 0 else cache.container_bytes
     out.peak_bytes = max(0, cache.peak_bytes - shared)

@@ -20,6 +20,7 @@ from cachescope.core.events import MemoryEventType, ProfilingLevel
 from cachescope.core.lifecycle import Heart, start_thread
 from cachescope.core.manual import ManualCaches
 from cachescope.core.operations import Operation
+from cachescope.core.process_memory import Pace
 from cachescope.core.record import CacheRecord
 from cachescope.core.recorder import Recorder
 from cachescope.core.registry import CacheRegistry
@@ -36,6 +37,9 @@ from cachescope.profiler.window import CacheWindow
 _BEATS_PER_SAMPLE = 3
 """Look-ups are sampled on every so many beats of the background thread, and operations timed on as many others."""
 _MOST_FINISHED = 65_536
+_FLUSH_SHARE = 0.02
+"""What writing captures may take of a core, where they are large or wanted often."""
+_LONGEST_UNFLUSHED = 10.0
 
 
 class CacheMemoryProfiler(Questions):
@@ -61,6 +65,7 @@ class CacheMemoryProfiler(Questions):
         self._beats = 0
         self._running = False
         self._flushed_at = time.monotonic()
+        self._flush_pace = Pace(_FLUSH_SHARE)
         self._lock = threading.RLock()
         self._begin_anew()
 
@@ -173,7 +178,7 @@ class CacheMemoryProfiler(Questions):
         for window in list(self._windows):
             window.peak_bytes = max(window.peak_bytes, window.record.held_bytes())
         self._note_vitals(only_when_due=True)
-        if self.config.output is not None and time.monotonic() - self._flushed_at >= self.config.flush_seconds:
+        if self.config.output is not None and self._flush_due():
             self._flush()
 
     def last_beat(self) -> None:
@@ -212,14 +217,20 @@ class CacheMemoryProfiler(Questions):
         except Exception as error:
             faults.swallow("snapshot", error)
 
+    def _flush_due(self) -> bool:
+        waited = time.monotonic() - self._flushed_at
+        return waited >= self.config.flush_seconds and (self._flush_pace.due() or waited >= _LONGEST_UNFLUSHED)
+
     def _flush(self) -> None:
         self._flushed_at = time.monotonic()
         if self.config.output is None:
             return
+        began = time.thread_time()
         try:
             self.write_capture()
         except Exception as error:
             faults.swallow("capture", error)
+        self._flush_pace.spent(time.thread_time() - began)
 
     def write_capture(self, path: str | os.PathLike[str] | None = None) -> Path:
         """Write a capture now.

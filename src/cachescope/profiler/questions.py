@@ -102,13 +102,13 @@ class Questions:
         """
         if by not in _BY:
             raise ValueError(f"by: {by!r} is not allowed; expected one of: {', '.join(_BY)}")
-        if by == "site":
-            self._need(ProfilingLevel.DETAILED, "call sites are")
-        elif by == "origin":
-            self._need(ProfilingLevel.COMPREHENSIVE, "where values are built is")
         since = self._since(window_minutes)
         records = [self._known(cache_name)] if cache_name is not None else self._listed()
         spots = [spot for record in records for spot in self._spots(record, by, since)]
+        if not spots and by == "site":  # what was gathered at a higher level is told at a lower one too
+            self._need(ProfilingLevel.DETAILED, "call sites are")
+        elif not spots and by == "origin":
+            self._need(ProfilingLevel.COMPREHENSIVE, "where values are built is")
         spots = [
             spot
             for spot in spots

@@ -76,7 +76,7 @@ def _tracing(view: View, processes: tuple[ProcessInfo, ...]) -> Iterator[Text]:
     traced = [process.tracemalloc_bytes for process in processes if process.tracemalloc_bytes is not None]
     if traced:
         memory = figures.byte_size(sum(traced))
-        text = f"tracemalloc was on: {memory} of memory, and about twice the CPU for each allocation of Python's"
+        text = f"tracemalloc was on: {memory} of memory; each allocation of Python's takes several times as long"
         yield from _item(view, "tracing", text, "yellow")
 
 
@@ -96,13 +96,16 @@ def _estimates(view: View, caches: tuple[MemoryProfile, ...]) -> str:
     return "; ".join(parts + _sampled(view)[1:])
 
 
+_NEARLY_ALWAYS = 0.995
+
+
 def _sampled(view: View) -> list[str]:
     """What is taken on a sample even where bytes and counts are exact."""
     report = view.report
     parts = ["hits by kind of key are sampled"] if report.patterns else []
     if any(one.sampled for row in report.performance for one in row.operations):
         parts.append("times are taken on a sample")
-    watched = [row.watched_ratio for row in report.allocation_patterns if row.watched_ratio < 1]
+    watched = [row.watched_ratio for row in report.allocation_patterns if 0 < row.watched_ratio < _NEARLY_ALWAYS]
     if watched:
         parts.append(
             f"whether entries are read was watched for part of the time (at least {figures.share(min(watched))})"

@@ -134,6 +134,8 @@ def limit_ahead(limit: str, trend: MemoryTrend) -> str:
     """When a limit will be reached if it goes on like this, and how sure that is."""
     if trend.seconds_to_limit is None or not figures.is_known(trend.seconds_to_limit):
         return f"limit: {limit}"
+    if trend.seconds_to_limit <= 0:
+        return f"past its limit: {limit}"
     text = f"{limit} in about {figures.rough_duration(trend.seconds_to_limit)}"
     low, high = trend.seconds_to_limit_low, trend.seconds_to_limit_high
     if figures.is_known(low) and figures.is_known(high):

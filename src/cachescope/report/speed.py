@@ -40,7 +40,8 @@ _QUANTILES: tuple[tuple[str, int, Callable[[Distribution], float]], ...] = (
 def how_fast(view: View) -> Iterator[Text]:
     """Lookups, sets and loads of each cache; those that spent most time loading first."""
     rows = sorted(
-        (row for row in view.report.performance if row.operations or row.loads), key=lambda row: -row.load_seconds
+        (row for row in view.report.performance if row.operations or row.loads),
+        key=lambda row: -(row.load_seconds or 0.0),
     )
     if not rows:
         return
@@ -145,7 +146,7 @@ def _loading(rows: list[PerformanceMetrics]) -> list[str]:
     saved = [row.saved_seconds for row in rows if row.saved_seconds is not None]
     facts = [
         figures.plural(sum(row.loads for row in rows), "load"),
-        f"{figures.rough_duration(sum(row.load_seconds for row in rows))} spent loading",
+        f"{figures.rough_duration(sum(row.load_seconds or 0.0 for row in rows))} spent loading",
     ]
     if failures:
         facts.insert(1, f"{figures.count(failures)} failed")

@@ -28,6 +28,11 @@ Place = tuple[str, str]
 """A scope and a cache's name; the name is ``""`` for scopes that are not a cache."""
 
 
+_GREW = 0.10
+"""So much of the limit more than the least since it was told is growth, and no trembling."""
+_GREW_SECONDS = 1.0
+
+
 @enum.unique
 class PressureLevel(enum.IntEnum):
     """How near to its limit; levels compare by urgency."""
@@ -184,7 +189,8 @@ class Pressure:
     Args:
         thresholds: What has which limit. The first that fits a place judges it.
         release: How far below its mark a figure must be for the level to fall, as a share of the limit.
-        remind_seconds: How often at most a level that lasts is called to mind again; None for never.
+        remind_seconds: How often at most a level that lasts is called to mind again, unless use has grown by a tenth of
+            the limit since; None for never.
 
     Raises:
         ConfigurationError: *release* or *remind_seconds* is not allowed.
@@ -255,16 +261,16 @@ class Pressure:
         before = PressureLevel.NORMAL if raised is None else raised.level
         level = self._level(threshold, used / limit, before)
         if level is before:
-            if raised is None or not self._is_due(raised, now):
+            if raised is None or not self._is_due(raised, now, used, limit):
                 return None
         elif level is PressureLevel.NORMAL:
             del self._raised[place]
         elif raised is None:
             if len(self._raised) >= self.MOST_RAISED:
                 return None
-            self._raised[place] = _Raised(level, now)
+            self._raised[place] = _Raised(level, now, used)
         else:
-            raised.level, raised.told_at = level, now
+            raised.level, raised.told_at, raised.lowest_bytes = level, now, used
         return PressureChange(now, *place, level=level, before=before, used_bytes=used, limit_bytes=int(limit))
 
     def _level(self, threshold: Threshold, ratio: float, before: PressureLevel) -> PressureLevel:
@@ -273,11 +279,20 @@ class Pressure:
                 return level
         return PressureLevel.NORMAL
 
-    def _is_due(self, raised: _Raised, now: float) -> bool:
+    def _is_due(self, raised: _Raised, now: float, used: int, limit: float) -> bool:
+        """Whether a level that lasts is to be told again: after a time, or because it grew again since it was told.
+
+        The latter is for whoever made room when told: what fills up again before the next look never leaves the level.
+        """
         raised.told_at = min(raised.told_at, now)  # after the clock jumped back, wait the time once, not the jump too
-        if self.remind_seconds is None or not now - raised.told_at >= self.remind_seconds:
+        raised.lowest_bytes = min(raised.lowest_bytes, used)
+        if self.remind_seconds is None:
             return False
-        raised.told_at = now
+        waited = now - raised.told_at
+        grew = used - raised.lowest_bytes >= _GREW * limit and waited >= _GREW_SECONDS
+        if not grew and not waited >= self.remind_seconds:
+            return False
+        raised.told_at, raised.lowest_bytes = now, used
         return True
 
 
@@ -299,6 +314,8 @@ class _Raised:
 
     level: PressureLevel
     told_at: float
+    lowest_bytes: int
+    """The least that was used since it was last said."""
 
 
 def _whole_bytes(value: object) -> int | None:

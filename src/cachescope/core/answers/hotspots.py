@@ -13,6 +13,8 @@ from cachescope.core.results import MemoryHotspot
 
 LEAST_READS = 30
 """Sampled reads of a cache below which nothing is said of hits by kind of key."""
+_LEAST_READS_OF_KEY = 3
+"""Sampled reads of a key below which it may be any key."""
 COLUMNS = {"pattern": 0, "site": 1, "origin": 2}
 Stacks = Mapping[str, tuple[str, ...]]
 
@@ -188,7 +190,10 @@ def key_hotspots_of(
     for identity, pattern, raw, sets, reads in counts.top(most):
         allocations = sets.count if sets is not None else 0.0
         size = sets.size_bytes if sets is not None else 0.0
-        hits, misses = (reads.hits * scale, reads.misses * scale) if reads is not None else (0.0, 0.0)
+        told = reads is not None and reads.hits + reads.misses >= _LEAST_READS_OF_KEY
+        if not told and sets is None:
+            continue
+        hits, misses = (reads.hits * scale, reads.misses * scale) if told and reads is not None else (0.0, 0.0)
         out.append(
             MemoryHotspot(
                 cache_name=name,

@@ -32,7 +32,8 @@ class PerformanceMetrics(Result):
     loads: int
     """Loads seen to end, the failed ones too: timed from the miss to the set of the same key, or around the memoised function."""
     load_failures: int
-    load_seconds: float
-    """Time spent loading, over all misses: the mean load times the misses."""
+    load_seconds: float | None
+    """Time spent loading, over all misses: the mean load times the misses; None where too few were timed to say. Loads
+    of less than some 50 us are overstated: the time from the miss to the set holds our hooks, too."""
     saved_seconds: float | None
-    """Time that hits saved: the mean load times the hits; None when no load was timed."""
+    """Time that hits saved: the mean load times the hits; None where too few loads were timed to say."""

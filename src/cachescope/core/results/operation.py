@@ -19,6 +19,8 @@ class OperationProfile(Result):
     operation: str
     duration_seconds: float = 0.0
     allocated_bytes: int = 0
+    resized_bytes: int = 0
+    """New minus old bytes of entries that were replaced."""
     freed_bytes: int = 0
     memory_delta_bytes: int = 0
     """Net bytes: allocated + resized - freed."""

@@ -30,6 +30,7 @@ VARIANTS = {
     "basic proxy": ("LRUCache", "proxy", "subscript", "basic"),
     "basic TTLCache": ("TTLCache", "class", "subscript", "basic"),
     "basic dict proxy": ("dict", "proxy", "subscript", "basic"),
+    "basic churn": ("LRUCache", "class", "churn", "basic"),
 }
 
 
@@ -47,6 +48,7 @@ class Loader:
 
     def __init__(self) -> None:
         rng = random.Random(7)
+        self.fresh = 0
         self.sizes = itertools.cycle([min(20_000, int(rng.lognormvariate(5.3, 0.6))) for _ in range(5_003)])
 
     def __call__(self, key: str) -> bytes:
@@ -67,6 +69,13 @@ def by_get(cache: Any, keys: list[str], load: Loader) -> None:
             cache[key] = load(key)
 
 
+def by_churn(cache: Any, keys: list[str], load: Loader) -> None:
+    """Nothing but sets of new keys, each of which evicts another: the dearest thing to watch."""
+    for number, key in enumerate(keys):
+        cache[f"{key}:{load.fresh + number}"] = load(key)
+    load.fresh += len(keys)
+
+
 def fresh_cachetools() -> ModuleType:
     for name in [name for name in sys.modules if name.split(".")[0] == "cachetools"]:
         del sys.modules[name]
@@ -81,7 +90,7 @@ def make(module: ModuleType, kind: str) -> Any:
 
 def fresh_driver(access: str) -> Any:
     """A driver with code objects of its own, for the same reason as the copies of cachetools."""
-    source = by_subscript if access == "subscript" else by_get
+    source = {"subscript": by_subscript, "get": by_get, "churn": by_churn}[access]
     return type(source)(source.__code__.replace(co_name=source.__name__), globals())
 
 

@@ -623,7 +623,9 @@ def fuzz(kind: str, how: str, operations: int, seed: int = 1) -> list[str]:
     from cachescope.core import faults
 
     faults.counts.clear()
-    config = ProfilerConfig(level=["basic", "detailed", "comprehensive"][seed % 3], sizing_budget=1.0, trace_allocations=False)
+    config = ProfilerConfig(
+        level=["basic", "detailed", "comprehensive"][seed % 3], sizing_budget=1.0, trace_allocations=False
+    )
     with CacheMemoryProfiler(config) as profiler:
         run = Fuzz(kind, how, seed, profiler, early=bool(seed % 2))
         for step in range(operations):

@@ -154,7 +154,9 @@ def test_a_key_that_is_read_often_is_hot_though_it_was_set_once(profiler: CacheM
     wait_until(reads_seen, "enough sampled reads")
     spots = profiler.get_memory_hotspots("c", 0, by="key")
     assert spots[0].hits > sum(spot.hits for spot in spots) / 3
-    assert sum(spot.hits for spot in spots) == pytest.approx(driven.tally.counts["hit"], rel=0.02)
+    hits = driven.tally.counts["hit"]  # 0.608 of them of that key; a key that was sampled once or twice counts none
+    assert 0.45 * hits < spots[0].hits < 0.75 * hits
+    assert sum(spot.hits for spot in spots) <= 1.02 * hits
 
 
 def test_operations_count_exactly_what_moved_bytes(profiler: CacheMemoryProfiler) -> None:

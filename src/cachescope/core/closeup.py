@@ -55,7 +55,7 @@ TIMING = Switch()
 Either operations are timed or, with *for_loads*, timed misses begin loads: waiting for the set that ends one makes sets slower.
 """
 
-_MOST_PENDING = 4
+_MOST_PENDING = 8
 
 
 def looked_up(state: State, key: Hashable, hit: bool) -> None:
@@ -63,6 +63,9 @@ def looked_up(state: State, key: Hashable, hit: bool) -> None:
     armed = state.armed
     if armed & SCOPED and state.record is not None:
         operations.saw(state.record.name, 0, 0, 0, 0, int(hit), int(not hit))
+    if armed & WATCHED and not hit and state.loads_wanted > 0:
+        state.loads_wanted -= 1
+        _begin_load(state, key)
     if armed & WATCHED and hit:
         key_hash = hash(key)
         if key in state.followed if type(key) is str else key_hash in state.followed_hashes:
@@ -108,11 +111,17 @@ def lookup_took(state: State, key: Hashable, hit: bool, took_ns: int) -> None:
     """Hand in how long a look-up took. If it missed, a load begins; the set of that key will end it. Never raises."""
     try:
         took(state, b.LOOKUP_HIT if hit else b.LOOKUP_MISS, took_ns)
-        if not hit and TIMING.for_loads and len(state.pending) < _MOST_PENDING and state.record is not None:
-            state.pending[tasks.owner(), hash(key)] = perf_counter_ns()
-            state.hide_sets()
+        if not hit and TIMING.for_loads:
+            _begin_load(state, key)
     except Exception as error:
         swallow("timing", error)
+
+
+def _begin_load(state: State, key: Hashable) -> None:
+    """A miss: the set of its key by the same task or thread will end its load."""
+    if len(state.pending) < _MOST_PENDING and state.record is not None:
+        state.pending[tasks.owner(), hash(key)] = perf_counter_ns()
+        state.hide_sets()
 
 
 def enter(state: State) -> int:

@@ -15,13 +15,15 @@ from cachescope.core.state import State
 
 _READS_PER_SAMPLE = 64
 _TIMINGS_PER_SAMPLE = 64
+_LOADS_PER_SAMPLE = 4
+"""Loads that are timed until the next sample where reads are watched anyway: quiet caches have few misses in a moment."""
 _LONGEST_LOAD_NS = 5_000_000_000
-_SAMPLES_PER_LOADS = 3
+_SAMPLES_PER_LOADS = 2
 """Of so many samples of times one is of loads."""
 _ARMED_SECONDS = 0.001
 _STATES_ARMED_AT_ONCE = 256
-_BUSY_TURN = 2
-"""Every second sample of times is of caches that used the last one up, the others are of the quiet ones."""
+_BUSY_TURN = 3
+"""Every third sample of times is of caches that used the last one up, the others are of the quiet ones."""
 
 
 class Samplers:
@@ -62,10 +64,9 @@ class Samplers:
         busy_turn = self._turns % _BUSY_TURN == 0
         armed: list[State] = []
         for state in self._states():
+            state.loads_wanted = _LOADS_PER_SAMPLE
             if state.pending:
                 give_up_loads(state, time.perf_counter_ns() - _LONGEST_LOAD_NS)
-                if loads:
-                    continue  # those that are under way will do
             if (state.serial in self._busy) is busy_turn and len(armed) < _STATES_ARMED_AT_ONCE:
                 state.timings_left = _TIMINGS_PER_SAMPLE
                 armed.append(state)

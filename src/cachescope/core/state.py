@@ -97,6 +97,7 @@ class State:
         "hidden_hits",
         "hidden_misses",
         "ledger",
+        "loads_wanted",
         "next_followed",
         "origins",
         "owner",
@@ -143,7 +144,7 @@ class State:
         self.owner = owner
         self.data = data
         self.busy: dict[int, Any] = {}
-        self.armed = self.quota = self.timings_left = 0
+        self.armed = self.quota = self.timings_left = self.loads_wanted = 0
         self.reads: dict[int, float] = {}
         """When followed entries were last read, by key hash, as far as reads are watched."""
         self.timing: dict[int, int] = {}

@@ -10,8 +10,8 @@ from cachescope.core.recording import CacheRecording
 from cachescope.core.results import PerformanceMetrics
 
 _LOADED, _FAILED = LOADS
-LEAST_LOADS = 30
-"""Fewer timed loads say little of the mean of all: one slow one among them would decide."""
+LEAST_LOADS = 10
+"""Fewer timed loads say nothing of the mean of all: one slow one among them would decide."""
 
 
 def performance_of(name: str, parts: Sequence[CacheRecording]) -> PerformanceMetrics:
@@ -30,7 +30,7 @@ def performance_of(name: str, parts: Sequence[CacheRecording]) -> PerformanceMet
     loads = exact or round(sum(sketch.count for sketch in seen))
     failures = totals["load_failures"] if exact else round(seen_count(timed, _FAILED))
     spent = totals["load_ns"] * 1e-9 if exact else sum(sketch.total for sketch in seen)
-    mean = spent / loads if exact or loads >= LEAST_LOADS else None
+    mean = spent / loads if exact or loads >= LEAST_LOADS else None if totals["misses"] else 0.0
     return PerformanceMetrics(
         cache_name=name,
         start_time=min(part.start_time for part in parts),
@@ -39,7 +39,7 @@ def performance_of(name: str, parts: Sequence[CacheRecording]) -> PerformanceMet
         loads=loads,
         load_failures=failures,
         load_seconds=spent if exact else None if mean is None else mean * totals["misses"],
-        saved_seconds=None if mean is None else mean * totals["hits"],
+        saved_seconds=mean * totals["hits"] if mean and loads else None,
     )
 
 

@@ -21,6 +21,7 @@ _LONGEST_LOAD_NS = 5_000_000_000
 _SAMPLES_PER_LOADS = 2
 """Of so many samples of times one is of loads."""
 _ARMED_SECONDS = 0.001
+_TIMED_SECONDS = 0.003
 _STATES_ARMED_AT_ONCE = 256
 _BUSY_TURN = 3
 """Every third sample of times is of caches that used the last one up, the others are of the quiet ones."""
@@ -73,7 +74,7 @@ class Samplers:
         if not armed:
             return
         TIMING.begin(len(armed), loads=loads)
-        time.sleep(_ARMED_SECONDS)
+        time.sleep(_TIMED_SECONDS)
         TIMING.up = False
         for state in armed:
             (self._busy.add if state.timings_left <= 0 else self._busy.discard)(state.serial)

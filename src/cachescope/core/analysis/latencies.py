@@ -1,6 +1,6 @@
 """Latencies: how long lookups, sets, deletes and loads take.
 
-In-process caches are timed on a sample that is taken uniformly in time: for about a millisecond three times a second, up to 64
+In-process caches are timed on a sample that is taken uniformly in time: for some milliseconds, three times a second, up to 64
 operations a cache. An interval is what the application waits: for the library, for our hook, and for the clock (some 40 ns).
 """
 

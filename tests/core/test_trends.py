@@ -168,7 +168,10 @@ def test_a_constant_added_changes_neither_verdict_nor_slope(
     points = series(shape, seed, count=60)
     plain, raised = trend_of(points), trend_of([(at, value + constant) for at, value in points])
     assert (plain.verdict, plain.period_seconds) == (raised.verdict, raised.period_seconds)
-    if plain.verdict in (TrendVerdict.GROWING, TrendVerdict.SHRINKING):  # else the level has a say in which line is told
+    if plain.verdict in (
+        TrendVerdict.GROWING,
+        TrendVerdict.SHRINKING,
+    ):  # else the level has a say in which line is told
         assert figures(raised) == [None if x is None else pytest.approx(x, rel=1e-3, abs=1e-2) for x in figures(plain)]
 
 

@@ -88,10 +88,12 @@ def test_two_settings_that_contradict_each_other_are_refused_with_what_to_do(set
 
 def test_an_include_that_an_exclude_narrows_down_is_no_contradiction():
     """All of ``users.*`` but the debugging ones is a sensible wish, and so is everything but one."""
-    ProfilerConfig(include_caches="users.*", exclude_caches="users.debug")
-    ProfilerConfig(exclude_caches="users", exclude_patterns="*:lock")
-    ProfilerConfig(include_caches="user*", exclude_caches="user?")
-    ProfilerConfig(pressure_high=0.9, pressure_critical=0.9)
+    narrowed = ProfilerConfig(include_caches="users.*", exclude_caches="users.debug")
+    assert (narrowed.include_caches, narrowed.exclude_caches) == (("users.*",), ("users.debug",))
+    apart = ProfilerConfig(exclude_caches="users", exclude_patterns="*:lock")
+    assert (apart.exclude_caches, apart.exclude_patterns) == (("users",), ("*:lock",))
+    assert ProfilerConfig(include_caches="user*", exclude_caches="user?").exclude_caches == ("user?",)
+    assert ProfilerConfig(pressure_high=0.9, pressure_critical=0.9).pressure_critical == 0.9
 
 
 def test_every_setting_is_read_from_its_variable_as_from_code():

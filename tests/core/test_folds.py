@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import random
@@ -213,8 +212,12 @@ def test_garbage_in_a_capture_is_refused_with_a_value_error(name: str, data: st.
         for key in path[:-1]:
             place = place[key]
         place[path[-1]] = garbage
-    with contextlib.suppress(ValueError):  # and nothing else
-        type(law.make()).from_dict(written)
+    try:
+        read = type(law.make()).from_dict(written)
+    except ValueError:
+        return
+    again = type(law.make()).from_dict(json.loads(json.dumps(read.to_dict(), allow_nan=False)))
+    assert again.to_dict() == read.to_dict()
 
 
 @pytest.mark.parametrize(

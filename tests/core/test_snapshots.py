@@ -347,9 +347,10 @@ def test_garbage_is_a_value_error_and_nothing_else(data: object) -> None:
     """Whatever JSON holds."""
     for candidate in (data, [data], [{**GOOD, **data}] if isinstance(data, dict) else data):
         try:
-            SnapshotHistory.from_list(candidate)
+            kept = SnapshotHistory.from_list(candidate)
         except ValueError:
             continue
+        assert SnapshotHistory.from_list(json.loads(json.dumps(kept.to_list()))).all() == kept.all()
 
 
 def test_a_capture_of_a_newer_version_is_read_as_far_as_it_is_known() -> None:

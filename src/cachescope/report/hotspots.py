@@ -114,7 +114,12 @@ def _columns(view: View, rows: list[MemoryHotspot], whole: float, *, alone: bool
         view.figure("Entries", [figures.count(row.live_entries) for row in rows], 4, "{} entries"),
         view.figure("Each", [figures.byte_size(_each(row)) for row in rows], 6, "{} each"),
         view.figure("Hits", [figures.ratio(row.hit_ratio) for row in rows], 1, "{} hits"),
-        view.figure("Sets", [figures.count(row.allocation_count) for row in rows], 8, "{} sets"),
+        Column(
+            heading="Sets",
+            cells=[figures.count(row.allocation_count) for row in rows],
+            rank=8,
+            below=[figures.plural(row.allocation_count, "set") for row in rows],
+        ),
         view.figure("Sets/s", [figures.rate(row.allocation_rate) for row in rows], 7, "{}/s"),
         view.figure("Churned", churned, 10, "{} came and went" if deep else ""),
         Column(heading="Course", cells=courses, rank=11, left=True, below=_courses(view, rows) if deep else ()),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.text import Text
 
@@ -43,12 +43,18 @@ def how_long(view: View) -> Iterator[Text]:
     )
     yield from table.lines(view.width, view.glyphs)
     yield from view.more(len(rows) - len(shown), "cache")
-    yield from view.prose(
-        "in use: of the bytes over time, what lay between an entry's set and its last hit; never read: of the entries "
-        "that left, those that no lookup ever hit",
-        2,
-        "dim",
+    words = (
+        ["in use: of the bytes over time, what lay between an entry's set and its last hit"] if _told(in_use) else []
     )
+    if _told(unread):
+        words.append("never read: of the entries that left, those that no lookup ever hit")
+    if words:
+        yield from view.prose("; ".join(words), 2, "dim")
+
+
+def _told(cells: Sequence[str]) -> bool:
+    """Whether a column is there at all: one in which nothing is known is left out."""
+    return any(cell not in {"", figures.UNKNOWN} for cell in cells)
 
 
 def _says_something(row: AllocationPatterns) -> bool:
